@@ -1,0 +1,1 @@
+"""The library: images, views, labels, codecs, teachers, students."""

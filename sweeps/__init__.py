@@ -1,0 +1,1 @@
+"""The platform: Ray Data relabeling, Ray Tune search, MLflow tracking, reports."""
