@@ -1,0 +1,138 @@
+"""A label set as a torch dataset: rendered views and target logits, for any training loop.
+
+Example:
+    >>> images = ImageSet.open("digits:train")  # doctest: +SKIP
+    >>> data = ViewDataset(images, LabelSet.open("labels"))  # doctest: +SKIP
+    >>> for epoch in range(300):  # doctest: +SKIP
+    ...     for batch in data.epoch(epoch, batch_size=100):
+    ...         loss = -(batch.targets(20.0) * student(batch.views).log_softmax(1)).sum(1).mean()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, Sampler
+
+from lpqld.codec import Logits
+from lpqld.images import ImageSet
+from lpqld.labels import Labels, LabelSet
+from lpqld.views import ViewRule, Views, render
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """B views with their labels.
+
+    Attributes:
+        views: float32 [B, 3, S, S] in [0, 1].
+        ids: classes that the labels keep, int64 [B, k].
+        values: their logits, float32 [B, k].
+        image_labels: the class of each view's image, int64 [B].
+        num_classes: C.
+    """
+
+    views: torch.Tensor
+    ids: torch.Tensor
+    values: torch.Tensor
+    image_labels: torch.Tensor
+    num_classes: int
+
+    def sparse_targets(self, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class ids and their probabilities softmax(values / temperature), both [B, k]."""
+        return self.ids, (self.values / temperature).softmax(1)
+
+    def targets(self, temperature: float) -> torch.Tensor:
+        """Probabilities at `temperature`, float32 [B, C]; classes that the label does not keep have none."""
+        ids, probabilities = self.sparse_targets(temperature)
+        return torch.zeros(len(ids), self.num_classes, device=ids.device).scatter_(1, ids, probabilities)
+
+
+class ViewDataset(Dataset[LabelBatch]):
+    """Views of images with their labels, addressed by position; an item is a batch."""
+
+    def __init__(self, images: ImageSet, labels: Labels | LabelSet, device: torch.device | str = "cpu") -> None:
+        """Bind labels to the images they were made for.
+
+        Args:
+            images: the image set of the labels, or one that contains it.
+            labels: a label set, opened or decoded.
+            device: where images and labels live and views are rendered.
+
+        Raises:
+            DataError: the labels were made for other images.
+        """
+        decoded = labels.labels if isinstance(labels, LabelSet) else labels
+        spec = decoded.spec
+        bound = decoded.images_of(images)
+        self._setup(bound, Views(bound, spec.view_rule, spec.seed), decoded.logits, spec.num_views, device)
+
+    @classmethod
+    def hard(cls, images: ImageSet, rule: ViewRule, seed: int, num_epochs: int, device: str | torch.device) -> ViewDataset:
+        """The hard-label baseline: fresh views every epoch, each with its image's class."""
+        dataset = cls.__new__(cls)
+        dataset._setup(images, Views(images, rule, seed), None, images.num_images * num_epochs, device)
+        return dataset
+
+    def _setup(
+        self, images: ImageSet, views: Views, logits: Logits | None, num_labels: int, device: torch.device | str
+    ) -> None:
+        self.images, self.device, self.num_labels = images, torch.device(device), num_labels
+        self._views, self._logits = views, logits
+        self._pixels, self._image_labels = images.pixels.to(self.device), images.labels.to(self.device)
+
+    def __len__(self) -> int:
+        return self.num_labels
+
+    def __getitem__(self, positions: int | Sequence[int] | NDArray[np.int64]) -> LabelBatch:
+        """The views and labels at `positions`."""
+        index = np.atleast_1d(np.asarray(positions, dtype=np.int64))
+        params = self._views.draw(index)
+        image_labels = self._image_labels[torch.from_numpy(params.rows).to(self.device)]
+        if self._logits is None:
+            ids, values = image_labels[:, None], torch.zeros(len(index), 1, device=self.device)
+        else:
+            chosen = self._logits.take(index)
+            ids = torch.from_numpy(chosen.ids.astype(np.int64)).to(self.device)
+            values = torch.from_numpy(chosen.values.astype(np.float32)).to(self.device)
+        return LabelBatch(render(self._pixels, params), ids, values, image_labels, self.images.num_classes)
+
+    def epoch(self, epoch: int, batch_size: int, seed: int = 0) -> Iterator[LabelBatch]:
+        """Every image once, in an order that depends on (seed, epoch); all its views before any repeats."""
+        for positions in self.batches(epoch, batch_size, seed):
+            yield self[positions]
+
+    def batches(self, epoch: int, batch_size: int, seed: int = 0) -> list[NDArray[np.int64]]:
+        """The positions of each batch of an epoch, of `batch_size` views but for the last.
+
+        A last batch smaller than half of the others is spread over them: a handful of views is a poor gradient and a
+        poorer batch-norm statistic.
+        """
+        positions = self._views.positions_in_epoch(epoch, self.num_labels, seed)
+        return np.array_split(positions, max(1, round(len(positions) / batch_size)))
+
+
+class ViewSampler(Sampler[NDArray[np.int64]]):
+    """Batches of positions for `torch.utils.data.DataLoader(dataset, sampler=..., batch_size=None)`.
+
+    Each pass is the next epoch; `set_epoch` says which.
+    """
+
+    def __init__(self, dataset: ViewDataset, batch_size: int, seed: int = 0) -> None:
+        self._dataset, self._batch_size, self._seed, self._epoch = dataset, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch of the next pass."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        batches = self._dataset.batches(self._epoch, self._batch_size, self._seed)
+        self._epoch += 1
+        return iter(batches)
+
+    def __len__(self) -> int:
+        return max(1, round(self._dataset.images.num_images / self._batch_size))

@@ -1,0 +1,223 @@
+"""The places images come from: Parquet, image folders, and the scikit-learn digits, each read as a list of records."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from lpqld.classes import CLASSES_FILE, check_unique, default_names, few, positions, read_names
+from lpqld.errors import ConfigError, DataError
+
+DIGITS_SPLITS = {"digits:train": (0.0, 0.6), "digits:val": (0.6, 0.8), "digits:test": (0.8, 1.0), "digits": (0.0, 1.0)}
+_SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "dev", "test"}
+_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One encoded image: where it stands (for messages), its label, and its bytes or the file that has them."""
+
+    origin: str
+    label: int
+    content: bytes | Path | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Every image of one place in canonical order (class, file name, row), or in its own order where it has ids."""
+
+    class_names: tuple[str, ...]
+    records: tuple[Record, ...]
+    ids: np.ndarray
+
+
+def read_source(path: str, wanted: Sequence[str] | None = None) -> Source:
+    """The encoded images at `path`; `wanted` helps to choose among several lists of class names.
+
+    Raises:
+        ConfigError: `path` does not name images.
+        DataError: what it names cannot be read as labelled images.
+    """
+    if path in DIGITS_SPLITS:
+        return _digits(*DIGITS_SPLITS[path])
+    place = Path(path)
+    if place.is_dir():
+        shards = sorted(file for file in place.glob("*.parquet") if not file.name.startswith("."))
+        if not shards:
+            return _folder(place, wanted)
+        _check_shards(place, shards)
+        return _parquet(shards, place / CLASSES_FILE, wanted)
+    if place.is_file():
+        return _parquet([place], place.parent / CLASSES_FILE, wanted)
+    if glob.has_magic(path):
+        files = sorted(Path(name) for name in glob.glob(path, recursive=True) if Path(name).is_file())
+        if files:
+            return _parquet(files, files[0].parent / CLASSES_FILE, wanted)
+    raise ConfigError(
+        f"no images at {path}: expected a Parquet file, a directory or glob of them, an image folder with one"
+        f" subfolder a class, or a built-in set ({', '.join(sorted(DIGITS_SPLITS))})"
+    )
+
+
+def _canonical(class_names: tuple[str, ...], records: list[Record], file_names: list[str], where: str) -> Source:
+    if not records:
+        raise DataError(f"{where}: expected images, found none")
+    order = sorted(range(len(records)), key=lambda row: (records[row].label, file_names[row], row))
+    return Source(class_names, tuple(records[row] for row in order), np.arange(len(records), dtype=np.int64))
+
+
+def _check_shards(folder: Path, shards: list[Path]) -> None:
+    """Refuse a folder that mixes splits, which would put test images among the training images, or lacks a shard."""
+    splits = {word for file in shards if (word := re.split(r"[-_.]", file.stem)[0].lower()) in _SPLIT_WORDS}
+    if len(splits) > 1:
+        raise ConfigError(
+            f"{folder} holds several splits ({', '.join(sorted(splits))}): name the files of one of them,"
+            f" for example {folder / (min(splits) + '*.parquet')}"
+        )
+    present = {file.stem for file in shards}
+    for found in filter(None, (_SHARD.fullmatch(stem) for stem in present)):
+        stem, count = found.group(1), int(found.group(3))
+        missing = [name for index in range(count) if (name := f"{stem}-{index:05d}-of-{count:05d}") not in present]
+        if missing:
+            raise DataError(f"{folder}: {count} shards expected, {few(missing)} not found; copy or write it again")
+
+
+def _parquet(files: list[Path], classes_file: Path, wanted: Sequence[str] | None) -> Source:
+    tables = [(file, _read_table(file)) for file in files]
+    named = {names for file, table in tables if (names := _schema_names(file, table.schema)) is not None}
+    if len(named) > 1:
+        raise DataError(f"{files[0].parent}: the Parquet files disagree about the class names; open one set at a time")
+    class_names = named.pop() if named else None
+    if class_names is None and classes_file.is_file():
+        class_names = read_names(classes_file, wanted)
+
+    records: list[Record] = []
+    file_names: list[str] = []
+    ids: list[int | None] = []
+    for file, table in tables:
+        labels = _labels(file, table, class_names)
+        contents, paths = _contents(file, table)
+        names = table["file"].to_pylist() if "file" in table.column_names else paths
+        has_ids = "id" in table.column_names and table["id"].type == pa.int64()
+        ids += table["id"].to_pylist() if has_ids else [None] * table.num_rows
+        for row, (label, content, name) in enumerate(zip(labels, contents, names, strict=True)):
+            origin = f"{file} row {row}" + (f" ({name})" if name else "")
+            records.append(Record(origin, label, content))
+            file_names.append(str(name or ""))
+    class_names = class_names or default_names(max((record.label for record in records), default=0) + 1)
+    source = _canonical(class_names, records, file_names, str(files[0] if len(files) == 1 else files[0].parent))
+    known = [number for number in ids if number is not None]
+    if not known:
+        return source
+    if len(known) < len(ids) or len(set(known)) < len(known) or min(known) < 0:
+        raise DataError(f"{files[0]}: column id must give every image its own number from 0 up; repair or drop it")
+    return Source(class_names, tuple(records), np.array(known, dtype=np.int64))
+
+
+def _read_table(file: Path) -> pa.Table:
+    try:
+        with pq.ParquetFile(file) as parquet:
+            schema = parquet.schema_arrow
+            absent = [column for column in ("image", "label") if column not in schema.names]
+            if absent:
+                raise DataError(
+                    f"{file}: expected the columns image and label, found {', '.join(schema.names) or 'none'};"
+                    " rename them"
+                )
+            return parquet.read(columns=[c for c in ("image", "label", "file", "id") if c in schema.names])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+
+
+def _schema_names(file: Path, schema: pa.Schema) -> tuple[str, ...] | None:
+    """Class names from the metadata that Hugging Face `datasets` puts into the schema."""
+    text = (schema.metadata or {}).get(b"huggingface")
+    if text is None:
+        return None
+    try:
+        names: Any = json.loads(text)["info"]["features"]["label"].get("names")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+        return check_unique(names, str(file))
+    return None
+
+
+def _labels(file: Path, table: pa.Table, class_names: tuple[str, ...] | None) -> list[int]:
+    if not pa.types.is_integer(table["label"].type):
+        raise DataError(f"{file}: column label must hold integers, found {table['label'].type}")
+    labels: list[int | None] = table["label"].to_pylist()
+    limit = len(class_names) if class_names else None
+    checked = []
+    for row, label in enumerate(labels):
+        if label is None or label < 0 or (limit is not None and label >= limit):
+            rule = f"in 0 ... {limit - 1} (there are {limit} class names)" if limit else "0 or more"
+            raise DataError(f"{file} row {row}: label must be {rule}, found {'nothing' if label is None else label}")
+        checked.append(label)
+    return checked
+
+
+def _contents(file: Path, table: pa.Table) -> tuple[list[bytes | None], list[str | None]]:
+    column = table["image"]
+    if pa.types.is_struct(column.type) and "bytes" in [field.name for field in column.type]:
+        rows: list[dict[str, Any]] = [value or {} for value in column.to_pylist()]
+        return [row.get("bytes") for row in rows], [row.get("path") for row in rows]
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return column.to_pylist(), [None] * len(column)
+    raise DataError(f"{file}: column image must hold encoded bytes or a struct of bytes and path, found {column.type}")
+
+
+def _folder(folder: Path, wanted: Sequence[str] | None) -> Source:
+    subfolders = {entry.name: entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    if not subfolders:
+        raise DataError(f"{folder}: expected Parquet files or one subfolder a class, found neither")
+    if {name.lower() for name in subfolders} <= _SPLIT_WORDS:
+        raise ConfigError(f"{folder} holds splits, not classes ({few(sorted(subfolders))}): name one of its subfolders")
+    class_names = tuple(sorted(subfolders))
+    if (folder / CLASSES_FILE).is_file():
+        class_names = read_names(folder / CLASSES_FILE, sorted(subfolders) if wanted is None else wanted)
+    found = positions(sorted(subfolders), class_names)
+    unknown = [name for name, place in zip(sorted(subfolders), found, strict=True) if place is None]
+    if unknown:
+        raise DataError(f"{folder / CLASSES_FILE}: subfolders that are not in its class names: {few(unknown)}")
+    suffixes = set(Image.registered_extensions())
+    records, names = [], []
+    for label, subfolder in sorted((label, name) for name, label in zip(sorted(subfolders), found, strict=True)):
+        assert label is not None
+        for file in sorted(subfolders[subfolder].rglob("*")):
+            inside = file.relative_to(folder)
+            hidden = any(part.startswith(".") for part in inside.parts)
+            if file.is_file() and not hidden and file.suffix.lower() in suffixes:
+                records.append(Record(str(file), label, file))
+                names.append(inside.as_posix())
+    return _canonical(class_names, records, names, str(folder))
+
+
+def _digits(start: float, end: float) -> Source:
+    """The scikit-learn digits as grayscale PNG; a split takes its share of each class in an order fixed by hashes."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415  (a second that only these built-in sets should cost)
+
+    data = load_digits()
+    pixels = np.rint(data.images * (255 / 16)).astype(np.uint8)
+    records, names = [], []
+    for label in range(10):
+        rows = [int(row) for row in np.flatnonzero(data.target == label)]
+        rows.sort(key=lambda row: hashlib.sha256(f"lpqld digits {row}".encode()).digest())
+        for row in sorted(rows[round(start * len(rows)) : round(end * len(rows))]):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels[row]).save(buffer, format="PNG")
+            records.append(Record(f"digits row {row}", label, buffer.getvalue()))
+            names.append(f"{row:04d}")
+    return _canonical(default_names(10), records, names, "digits")

@@ -1,0 +1,56 @@
+"""Images as a directory of Parquet shards in Hugging Face layout, which `ImageSet.open` reads back unchanged."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lpqld.classes import few
+from lpqld.errors import ConfigError
+from lpqld.image_codec import encode_all
+from lpqld.store import write_atomically
+
+_SHARD_BYTES = 256 << 20
+
+
+def write_parquet(
+    folder: Path, pixels: np.ndarray, labels: np.ndarray, ids: np.ndarray, class_names: Sequence[str]
+) -> None:
+    """Write lossless PNG of `pixels` (uint8 [N, 3, S, S]) with their labels and ids (int64 [N]) and class names.
+
+    Every shard's name tells how many there are, so that a reader notices when one is missing.
+
+    Raises:
+        ConfigError: `folder` holds other Parquet files or cannot be written.
+    """
+    contents = encode_all(pixels)
+    sizes = np.array([len(content) for content in contents], dtype=np.int64)
+    shard = (np.cumsum(sizes) - sizes) // _SHARD_BYTES
+    shards = [np.flatnonzero(shard == number) for number in np.unique(shard)]
+    names = [f"images-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
+    others = sorted({file.name for file in folder.glob("*.parquet")} - set(names)) if folder.is_dir() else []
+    if others:
+        raise ConfigError(f"{folder} already holds other images ({few(others)}): choose another folder")
+    features: dict[str, Any] = {
+        "image": {"_type": "Image"},
+        "label": {"names": list(class_names), "_type": "ClassLabel"},
+        "id": {"dtype": "int64", "_type": "Value"},
+    }
+    image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema(
+        [("image", image_type), ("label", pa.int64()), ("id", pa.int64())],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    for name, rows in zip(names, shards, strict=True):
+        images = [{"bytes": contents[row], "path": f"{ids[row]}.png"} for row in rows]
+        table = pa.Table.from_pydict({"image": images, "label": labels[rows], "id": ids[rows]}, schema=schema)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        write_atomically(folder / name, buffer.getvalue())

@@ -1,0 +1,290 @@
+"""ImageSet: ordered images with stable ids, class names and a fingerprint.
+
+An image's id is its row in the canonical order of its source (class order, then file name, then row). Subsets keep
+ids, so that a view drawn from (seed, image id, view number) is the same in every subset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lpqld.classes import few, positions
+from lpqld.draws import random_words
+from lpqld.errors import ConfigError, DataError
+from lpqld.image_codec import decode_all
+from lpqld.image_sources import read_source
+from lpqld.image_writer import write_parquet
+from lpqld.store import canonical_json, fingerprint
+
+_SAMPLE_STREAM, _SPLIT_STREAM = 3, 4  # what random words are for; views have the streams before these
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """N square images of one size, in a fixed order.
+
+    Attributes:
+        pixels: uint8 [N, 3, S, S], RGB.
+        labels: int64 [N], each in [0, C).
+        class_names: C different names; a label is a position among them.
+        ids: int64 [N], each different and 0 or more: the image's row in the canonical order of its source.
+        encoded_bytes: int64 [N], bytes of each encoded image in its source.
+        source: where the images were read.
+        resize: how they were brought to size, such as "bicubic 64->32"; None when untouched.
+        skipped: the unreadable images that were left out, with the reason (only on request).
+    """
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    class_names: tuple[str, ...]
+    ids: np.ndarray
+    encoded_bytes: np.ndarray
+    source: str
+    resize: str | None = None
+    skipped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.pixels.shape)
+        if self.pixels.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
+            raise ValueError(f"pixels must be uint8 [N, 3, S, S], found {self.pixels.dtype} {list(shape)}")
+        if not len(self.labels) == len(self.ids) == len(self.encoded_bytes) == shape[0]:
+            raise ValueError(f"labels, ids and encoded_bytes must have {shape[0]} elements, one an image")
+        if self.labels.dtype != torch.int64 or self.ids.dtype != np.int64 or self.encoded_bytes.dtype != np.int64:
+            raise ValueError("labels, ids and encoded_bytes must be int64")
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """C, counting classes without images."""
+        return len(self.class_names)
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return int(self.pixels.shape[-1])
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of all encoded images together."""
+        return int(self.encoded_bytes.sum())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over decoded pixels, labels, class names in order, and shape."""
+        names, shape = canonical_json(list(self.class_names)), canonical_json(list(self.pixels.shape))
+        return fingerprint(self.pixels.numpy().tobytes(), self.labels.numpy().astype("<i8").tobytes(), names, shape)
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """int64 [N]: position of each image among those of its class, in the order of this set, from 0."""
+        order, starts = self._by_class
+        ranks = np.empty(self.num_images, dtype=np.int64)
+        ranks[order] = np.arange(self.num_images) - np.repeat(starts[:-1], np.diff(starts))
+        return ranks
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        *,
+        size: int | None = None,
+        class_names: Sequence[str] | None = None,
+        eval_resize_ratio: float = 1.0,
+        skip_bad: bool = False,
+    ) -> ImageSet:
+        """Read and decode every image at `path`.
+
+        Args:
+            path: a Parquet file, a directory or glob of them, an image folder, or a built-in set (`digits:train`).
+            size: side S in pixels; None for the size that all images have. An image that is not S x S gets its
+                shorter side resized to round(S * eval_resize_ratio) and its S x S centre cropped.
+            class_names: labels are mapped, by name, to positions in this list, which becomes the set's.
+            eval_resize_ratio: 1 or more; 256 / 224 is ImageNet's habit.
+            skip_bad: leave unreadable images out and list them in `skipped`, instead of refusing the set.
+
+        Raises:
+            ConfigError: no such path, no common size, or an argument out of range.
+            DataError: an unreadable image, table or label, or classes that do not match `class_names`.
+        """
+        if size is not None and size < 1:
+            raise ConfigError(f"--size must be 1 pixel or more, found {size}")
+        if not 1 <= eval_resize_ratio < 8:
+            raise ConfigError(f"eval_resize_ratio must be in [1, 8), found {eval_resize_ratio}")
+        source = read_source(path, class_names)
+        pixels, rows, encoded_bytes, skipped = [], [], [], []
+        originals: set[tuple[int, int]] = set()
+        for row, decoded in enumerate(decode_all(source.records, size, eval_resize_ratio)):
+            if decoded.pixels is None:
+                problem = f"{source.records[row].origin}: not a readable image: {decoded.problem}"
+                if not skip_bad:
+                    raise DataError(f"{problem}. Repair or remove it, or pass --skip-bad-images to leave it out")
+                skipped.append(problem)
+                continue
+            pixels.append(decoded.pixels)
+            rows.append(row)
+            encoded_bytes.append(decoded.encoded_bytes)
+            originals.add(decoded.original_size)
+        if not rows:
+            raise DataError(f"{path}: none of its {len(source.records)} images can be read; the first: {skipped[0]}")
+        labels = np.array([source.records[row].label for row in rows], dtype=np.int64)
+        names = source.class_names
+        if class_names is not None:
+            labels, names = _map_labels(labels, names, tuple(class_names), path), tuple(class_names)
+        return cls(
+            pixels=torch.from_numpy(np.stack(pixels)),
+            labels=torch.from_numpy(labels),
+            class_names=names,
+            ids=source.ids[rows],
+            encoded_bytes=np.array(encoded_bytes, dtype=np.int64),
+            source=path,
+            resize=_describe_resize(originals, pixels[0].shape[-1], eval_resize_ratio),
+            skipped=tuple(skipped),
+        )
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> ImageSet:
+        """The images at `rows` of this set, in that order, with their ids."""
+        index = np.asarray(rows, dtype=np.int64)
+        chosen = torch.from_numpy(index)
+        return replace(
+            self,
+            pixels=self.pixels[chosen],
+            labels=self.labels[chosen],
+            ids=self.ids[index],
+            encoded_bytes=self.encoded_bytes[index],
+        )
+
+    def first_per_class(self, n: int) -> ImageSet:
+        """The first `n` images of every class in the order of this set, class after class.
+
+        Raises:
+            ConfigError: `n` is below 1.
+            DataError: a class has fewer than `n` images.
+        """
+        return self._first_per_class(n, np.arange(self.num_images))
+
+    def sample_per_class(self, n: int, seed: int) -> ImageSet:
+        """The first `n` images of a permutation of each class by (seed, id), in its order, class after class.
+
+        Samples are nested: `sample_per_class(20, s).first_per_class(10)` is `sample_per_class(10, s)`.
+
+        Raises:
+            ConfigError: `n` is below 1.
+            DataError: a class has fewer than `n` images.
+        """
+        return self._first_per_class(n, np.argsort(self._words(seed, _SAMPLE_STREAM), kind="stable"))
+
+    def split(self, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+        """Two stratified parts by (seed, id), `fraction` of every class (within one image) and the rest.
+
+        Raises:
+            ConfigError: `fraction` is not in (0, 1).
+            DataError: one part would be empty.
+        """
+        if not 0 < fraction < 1:
+            raise ConfigError(f"the fraction of a split must be between 0 and 1, found {fraction}")
+        order, starts = self._by_class
+        words = self._words(seed, _SPLIT_STREAM)
+        ends = np.floor(starts * fraction + 0.5).astype(np.int64)  # rounding the running total keeps the whole exact
+        first = np.zeros(self.num_images, dtype=bool)
+        for label in range(self.num_classes):
+            rows = order[starts[label] : starts[label + 1]]
+            shuffled = rows[np.argsort(words[rows], kind="stable")]
+            first[shuffled[: ends[label + 1] - ends[label]]] = True
+        if first.all() or not first.any():
+            raise DataError(f"{self.source}: {self.num_images} images are too few to split in two")
+        return self.take(np.flatnonzero(first)), self.take(np.flatnonzero(~first))
+
+    def select(self, ids: np.ndarray, fingerprint: str) -> ImageSet:
+        """The images that labels were made for, from their ids and fingerprint.
+
+        They are the rows with these ids, or else this whole set where its fingerprint is the one asked for: it then
+        takes over the ids, since those say which views were drawn.
+
+        Raises:
+            DataError: neither has that fingerprint.
+        """
+        ids = np.asarray(ids, dtype=np.int64)
+        rows = {int(number): row for row, number in enumerate(self.ids)}
+        found = self.fingerprint
+        if all(int(number) in rows for number in ids):
+            chosen = self.take([rows[int(number)] for number in ids])
+            if chosen.fingerprint == fingerprint:
+                return chosen
+            found = chosen.fingerprint
+        if len(ids) == self.num_images and self.fingerprint == fingerprint:
+            return replace(self, ids=ids)
+        raise DataError(
+            f"{self.source}: the labels were made for other images: expected {len(ids)} images with fingerprint"
+            f" {fingerprint}, found {found} ({self.num_images} images of {self.size} pixels, {self.num_classes}"
+            " classes). Pass the images, size and class order that were relabelled"
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write the images to `folder` as lossless PNG in Parquet shards that `open` and Hugging Face `datasets` read.
+
+        Raises:
+            ConfigError: `folder` holds other Parquet files or cannot be written.
+        """
+        write_parquet(folder, self.pixels.numpy(), self.labels.numpy(), self.ids, self.class_names)
+
+    @cached_property
+    def _by_class(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows ordered by class, int64 [N], and where each class starts among them, int64 [C + 1]."""
+        labels = self.labels.numpy()
+        starts = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=self.num_classes))])
+        return np.argsort(labels, kind="stable"), starts
+
+    def _words(self, seed: int, stream: int) -> np.ndarray:
+        return random_words(seed % 2**64, stream, self.ids, np.zeros_like(self.ids), block=0)[0]
+
+    def _first_per_class(self, n: int, order: np.ndarray) -> ImageSet:
+        if n < 1:
+            raise ConfigError(f"images per class (--ipc) must be 1 or more, found {n}")
+        counts = np.bincount(self.labels.numpy(), minlength=self.num_classes)
+        short = [f"{self.class_names[label]} has {counts[label]}" for label in np.flatnonzero(counts < n)]
+        if short:
+            raise DataError(f"{self.source}: {n} images per class (--ipc) are asked for, but class {few(short)}")
+        by_class = order[np.argsort(self.labels.numpy()[order], kind="stable")]
+        _, starts = self._by_class
+        return self.take(np.concatenate([by_class[start : start + n] for start in starts[:-1]]))
+
+
+def _map_labels(labels: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...], path: str) -> np.ndarray:
+    """Labels as positions in `wanted`, matched by name."""
+    hint = "Class names come from the Parquet schema, a classes.json beside the file, or the subfolders"
+    absent = [name for name, place in zip(wanted, positions(wanted, names), strict=True) if place is None]
+    if absent:
+        raise DataError(
+            f"{path}: no class in the evaluation set for {len(absent)} of the {len(wanted)} classes of the images:"
+            f" {few(absent)} (it has {len(names)}: {few(names)}). {hint}"
+        )
+    places = positions(names, wanted)
+    extra = [names[label] for label in np.unique(labels) if places[label] is None]
+    if extra:
+        raise DataError(
+            f"{path}: {len(extra)} classes of the evaluation set are not among the {len(wanted)} of the images:"
+            f" {few(extra)}. Leave their images out. {hint}"
+        )
+    return np.array([-1 if place is None else place for place in places], dtype=np.int64)[labels]
+
+
+def _describe_resize(originals: set[tuple[int, int]], size: int, eval_resize_ratio: float) -> str | None:
+    changed = originals - {(size, size)}
+    if not changed:
+        return None
+    width, height = min(changed)
+    one = len(originals) == 1
+    before = (f"{width}" if width == height else f"{width}x{height}") if one else "mixed"
+    side = round(size * eval_resize_ratio)
+    crop = f", centre crop {size}" if side != size or (one and width != height) or not one else ""
+    return f"bicubic {before}->{side}{crop}"

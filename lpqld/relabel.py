@@ -1,0 +1,118 @@
+"""Relabel: the teacher's logits of every view, shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lpqld.codec import Codec, Dense, Logits, TopK, codec_for
+from lpqld.codec.base import dense_ids
+from lpqld.codec.topk import largest
+from lpqld.errors import ConfigError, DataError
+from lpqld.images import ImageSet
+from lpqld.manifest import ImagesRef, LabelSpec
+from lpqld.shards import concatenate, encode_shard
+from lpqld.teacher import Teacher
+from lpqld.views import ViewRule, Views, render
+
+_PILOT_VIEWS = 1024
+_SHARD_VIEWS = 8192
+
+
+class Labeler:
+    """A teacher at work on a device: labels any range of positions of a label set, in fixed batches."""
+
+    def __init__(self, teacher: Teacher, images: ImageSet, rule: ViewRule, seed: int, device: torch.device) -> None:
+        if teacher.num_classes != images.num_classes:
+            raise DataError(
+                f"the teacher has {teacher.num_classes} classes, the images {images.num_classes}: pass --classes FILE with "
+                f"the names of the teacher's classes"
+            )
+        self._teacher = teacher.to(device).eval()
+        self._views = Views(images, rule, seed)
+        self._pixels = images.pixels.to(device)
+        self._device = device
+
+    @torch.inference_mode()
+    def batches(self, start: int, end: int, batch_size: int, codec: Codec) -> Iterator[Logits]:
+        """Labels of the views at positions start ... end - 1, a batch at a time, cut to what `codec` keeps.
+
+        Raises:
+            DataError: a logit is NaN or infinite, naming the image and view.
+        """
+        mixed_precision = torch.autocast(self._device.type, dtype=torch.float16, enabled=self._device.type == "cuda")
+        for first in range(start, end, batch_size):
+            positions = np.arange(first, min(first + batch_size, end))
+            with mixed_precision:
+                logits = self._teacher(render(self._pixels, self._views.draw(positions)))
+            values = logits.float().cpu().numpy()
+            self._check(values, positions)
+            yield _keep(values, codec)
+
+    def _check(self, values: NDArray[np.float32], positions: NDArray[np.int64]) -> None:
+        bad = ~np.isfinite(values).all(axis=1)
+        if bad.any():
+            rows, numbers = self._views.rows_and_numbers(positions[[int(bad.argmax())]])
+            image_id = int(self._views.images.ids[rows[0]])
+            raise DataError(f"the teacher's logits of image {image_id}, view {int(numbers[0])} are not finite; is it the right checkpoint?")
+
+    def shard(self, spec: LabelSpec, index: int) -> bytes:
+        """The bytes of shard `index`."""
+        start = index * spec.shard_views
+        end = start + spec.shard_sizes[index]
+        return encode_shard(spec, index, concatenate(list(self.batches(start, end, spec.batch_size, spec.codec))))
+
+
+def _keep(values: NDArray[np.float32], codec: Codec) -> Logits:
+    """What a codec will store of dense logits, so that a shard in the making is no larger than that."""
+    if not isinstance(codec, TopK):
+        return Logits(dense_ids(*values.shape), values)
+    columns = largest(values, codec.k)
+    return Logits(columns.astype(np.int32), np.take_along_axis(values, columns, axis=1))
+
+
+def specify(
+    teacher: Teacher,
+    images: ImageSet,
+    rule: ViewRule,
+    *,
+    views_per_image: int,
+    seed: int,
+    batch_size: int,
+    codec: str = "dense",
+    k: int | None = None,
+    bits: int = 16,
+    device: torch.device,
+    shard_views: int = _SHARD_VIEWS,
+) -> LabelSpec:
+    """The label set that a relabel job will make; a step for `bits` is fixed from a pilot of views.
+
+    Args:
+        views_per_image: V, at least 1.
+        batch_size: the teacher's batch.
+        codec, k, bits: see `codec.codec_for`.
+        shard_views: about how many labels a shard holds (a whole number of batches).
+    """
+    if views_per_image < 1 or batch_size < 1:
+        raise ConfigError(f"views and batch size must be at least 1, found {views_per_image} and {batch_size}")
+    num_views = images.num_images * views_per_image
+    pilot = Logits(np.zeros((1, images.num_classes), np.int32), np.zeros((1, images.num_classes), np.float32))
+    if bits != 16:
+        labeler = Labeler(teacher, images, rule, seed, device)
+        pilot = concatenate(list(labeler.batches(0, min(num_views, _PILOT_VIEWS), batch_size, Dense())))
+    return LabelSpec(
+        num_images=images.num_images,
+        num_classes=images.num_classes,
+        num_views=num_views,
+        full_views=views_per_image,
+        codec=codec_for(codec, k=k, bits=bits, num_classes=images.num_classes, pilot=pilot),
+        view_rule=rule,
+        seed=seed,
+        batch_size=batch_size,
+        shard_views=-(-shard_views // batch_size) * batch_size,
+        images=ImagesRef.of(images),
+        teacher={**teacher.spec.to_json(), "fingerprint": teacher.fingerprint},
+    )

@@ -1,0 +1,55 @@
+"""Files that are whole or not there: written under a temporary name, flushed, then put in place."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from lpqld.errors import ConfigError
+
+TEMPORARY_SUFFIX = ".partial"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, replacing what was there; a reader sees the old file or the new one, never a part.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}. Choose a folder with space that you may write to") from error
+
+
+def sweep_temporary_files(folder: Path) -> None:
+    """Delete what an interrupted writer left behind in `folder`."""
+    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON text of `value`: sorted keys, no spaces, so that equal values have equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def fingerprint(*parts: bytes) -> str:
+    """SHA-256 of `parts` as hex, each part preceded by its length so that no two lists of parts collide."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,116 @@
+"""Temperatures: the teacher's falls over training (DKR), the student's is calibrated to it (CA)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from lpqld.errors import ConfigError
+
+TemperatureSchedule = Callable[[int], float]
+SHAPES = ("step", "cosine")
+_DECAY, _STEPS_PER_TRAINING = 0.7, 10
+_SMALLEST, _LARGEST = 0.01, 100.0
+_NEWTON_STEPS = 25
+
+
+def constant(temperature: float) -> TemperatureSchedule:
+    """The same temperature in every epoch."""
+    return lambda _epoch: temperature
+
+
+def step(start: float, end: float, num_epochs: int) -> TemperatureSchedule:
+    """max(start * 0.7 ** floor(e / s), end), s a tenth of the epochs: LPQLD's DKR (arXiv 2604.18135)."""
+    interval = num_epochs / _STEPS_PER_TRAINING
+    return lambda epoch: max(start * _DECAY ** math.floor(epoch / interval), end)
+
+
+def cosine(start: float, end: float, num_epochs: int) -> TemperatureSchedule:
+    """Half a cosine from `start` at epoch 0 to `end` at `num_epochs`.
+
+    Example:
+        >>> schedule = cosine(20.0, 1.0, num_epochs=100)
+        >>> schedule(0), schedule(100)
+        (20.0, 1.0)
+    """
+    return lambda epoch: end + (start - end) * (1 + math.cos(math.pi * epoch / num_epochs)) / 2
+
+
+def parse_schedule(spec: str, num_epochs: int) -> TemperatureSchedule:
+    """The teacher's temperature per epoch: `20` constant, `20:2:step`, `20:2:cosine`, `2:20:step` reversed.
+
+    A reversed schedule's temperature at epoch e is the forward schedule's at num_epochs - 1 - e.
+
+    Raises:
+        ConfigError: another form, or a temperature that is not a positive number.
+    """
+    expected = "expected 20 (constant), 20:2:step, 20:2:cosine or, reversed, 2:20:step"
+    parts = str(spec).split(":")
+    try:
+        temperatures = [float(part) for part in parts[:2]]
+    except ValueError as error:
+        raise ConfigError(f"temperature {spec!r} is not a schedule; {expected}") from error
+    if len(parts) not in (1, 3) or not all(0 < value < math.inf for value in temperatures):
+        raise ConfigError(f"temperature {spec!r} is not a schedule of positive numbers; {expected}")
+    if len(parts) == 1:
+        return constant(temperatures[0])
+    shapes = {"step": step, "cosine": cosine}
+    if parts[2] not in shapes:
+        raise ConfigError(f"temperature {spec!r} has the unknown shape {parts[2]!r}; {expected}")
+    start, end = temperatures
+    if start >= end:
+        return shapes[parts[2]](start, end, num_epochs)
+    forward = shapes[parts[2]](end, start, num_epochs)
+    return lambda epoch: forward(num_epochs - 1 - epoch)
+
+
+def fit_student_temperature(student_logits: torch.Tensor, target_ids: torch.Tensor, targets: torch.Tensor) -> float:
+    """argmin over t in [0.01, 100] of KL(targets || softmax(student_logits / t)), by safeguarded Newton steps.
+
+    With u = 1 / t the loss is mean(logsumexp(u s) - u <p, s>) + const, convex in u; its slope is
+    mean(E_softmax(us)[s] - E_p[s]) and its curvature the mean variance of s under softmax(u s).
+
+    Args:
+        student_logits: [B, C].
+        target_ids: classes with a probability, int64 [B, k].
+        targets: their probabilities, [B, k].
+    """
+    logits = student_logits.detach().double()
+    expected = (targets.double() * logits.gather(1, target_ids)).sum(1).mean()
+    low, high = 1 / _LARGEST, 1 / _SMALLEST
+
+    def slope_and_curvature(u: float) -> tuple[float, float]:
+        probabilities = (logits * u).softmax(1)
+        mean = (probabilities * logits).sum(1)
+        variance = (probabilities * (logits - mean[:, None]) ** 2).sum(1)
+        return float(mean.mean() - expected), float(variance.mean())
+
+    if slope_and_curvature(low)[0] >= 0:
+        return 1 / low
+    if slope_and_curvature(high)[0] <= 0:
+        return 1 / high
+    u = 1.0
+    for _ in range(_NEWTON_STEPS):
+        slope, curvature = slope_and_curvature(u)
+        low, high = (u, high) if slope < 0 else (low, u)
+        proposal = u - slope / curvature if curvature > 0 else math.inf
+        # Outside the bracket a Newton step is worth less than halving it, in log space: u spans four decades.
+        following = proposal if low < proposal < high else math.sqrt(low * high)
+        if abs(following - u) <= 1e-7 * u:
+            return 1 / following
+        u = following
+    return 1 / u
+
+
+def grid_student_temperature(student_logits: torch.Tensor, target_ids: torch.Tensor, targets: torch.Tensor) -> float:
+    """The paper's CA: argmin over t in 0.01, 0.02, ... 1.00 of KL(targets || softmax(student_logits / t)).
+
+    Arguments as `fit_student_temperature`.
+    """
+    logits = student_logits.detach().float()
+    inverse = 100 / torch.arange(1, 101, device=logits.device, dtype=torch.float32)
+    expected = (targets.float() * logits.gather(1, target_ids)).sum(1).mean()
+    losses = torch.stack([torch.logsumexp(logits * u, 1).mean() - u * expected for u in inverse])
+    return float((losses.argmin() + 1) / 100)
