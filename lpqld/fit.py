@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import nn
 from lpqld import architectures
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
-from lpqld.teacher import TeacherSpec, Triple
+from lpqld.teacher_spec import TeacherSpec, Triple
 
 _WARMUP = 0.2  # share of the steps in which the learning rate rises
 _STD_FLOOR = 0.01
@@ -122,7 +123,7 @@ def fit_teacher(
                 loss = F.cross_entropy(logits, labels[rows.to(target)])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                last_lr = schedule.get_last_lr()[0]
+                last_lr = float(schedule.get_last_lr()[0])
                 optimizer.step()
                 schedule.step()
                 loss_sum += loss.detach() * len(rows)
@@ -156,9 +157,11 @@ def _statistics(images: ImageSet) -> tuple[Triple, Triple]:
 
 def _optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW that leaves biases and norms undecayed."""
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    return torch.optim.AdamW([{"params": decayed}, {"params": others, "weight_decay": 0.0}], lr, weight_decay=weight_decay)
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in model.parameters() if parameter.ndim > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in model.parameters() if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr)
 
 
 def _lr_factor(step: int, num_steps: int) -> float:

@@ -109,10 +109,10 @@ def _parquet(files: list[Path], classes_file: Path, wanted: Sequence[str] | None
     for file, table in tables:
         labels = _labels(file, table, class_names)
         contents, paths = _contents(file, table)
-        names = table["file"].to_pylist() if "file" in table.column_names else paths
+        row_names: list[str | None] = table["file"].to_pylist() if "file" in table.column_names else paths
         has_ids = "id" in table.column_names and table["id"].type == pa.int64()
         ids += table["id"].to_pylist() if has_ids else [None] * table.num_rows
-        for row, (label, content, name) in enumerate(zip(labels, contents, names, strict=True)):
+        for row, (label, content, name) in enumerate(zip(labels, contents, row_names, strict=True)):
             origin = f"{file} row {row}" + (f" ({name})" if name else "")
             records.append(Record(origin, label, content))
             file_names.append(str(name or ""))

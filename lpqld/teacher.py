@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,79 +18,24 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lpqld import architectures
+from lpqld.classes import are_default, are_wordnet, few, positions, read_names, timm_names
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.store import canonical_json, fingerprint, write_atomically
+from lpqld.teacher_spec import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, METADATA_KEY, TeacherSpec
+from lpqld.teacher_weights import count_classes, fill, read_weights
 
-METADATA_KEY = "lpqld"
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-INTERPOLATIONS = ("bilinear", "bicubic")
-Triple = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class TeacherSpec:
-    """What a teacher is, besides its weights.
-
-    Attributes:
-        architecture: a name that `architectures.build` knows.
-        num_classes: outputs of the network.
-        input_size: side in pixels that views are resized to; None for the size they have.
-        mean, std: per channel, for pixels in [0, 1].
-        interpolation: "bilinear" or "bicubic".
-        class_names: of the outputs in order; None when not known.
-    """
-
-    architecture: str
-    num_classes: int
-    input_size: int | None = None
-    mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
-    interpolation: str = "bilinear"
-    class_names: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.input_size is not None and self.input_size < 1:
-            raise ConfigError(f"teacher input size must be 1 pixel or more, found {self.input_size}")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
-            raise ConfigError(
-                f"teacher mean and std must be 3 numbers each, std above 0, found {self.mean} and {self.std}"
-            )
-        if self.interpolation not in INTERPOLATIONS:
-            raise ConfigError(f"teacher interpolation must be bilinear or bicubic, found {self.interpolation!r}")
-        if self.class_names is not None and len(self.class_names) != self.num_classes:
-            raise ConfigError(
-                f"a teacher with {self.num_classes} outputs needs as many class names, found {len(self.class_names)}"
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> TeacherSpec:
-        """The inverse of `to_json`.
-
-        Raises:
-            DataError: a field is missing, unknown, or of another type.
-        """
-        try:
-            known = {field.name for field in fields(cls)}
-            if unknown := set(content) - known:
-                raise KeyError(f"unknown fields {sorted(unknown)}")
-            names, size = content["class_names"], content["input_size"]
-            return cls(
-                architecture=str(content["architecture"]),
-                num_classes=int(content["num_classes"]),
-                input_size=None if size is None else int(size),
-                mean=_triple(content["mean"]),
-                std=_triple(content["std"]),
-                interpolation=str(content["interpolation"]),
-                class_names=None if names is None else tuple(str(name) for name in names),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"not the description of a teacher: {error}") from error
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Teacher",
+    "TeacherSpec",
+    "accuracy",
+    "choose_device",
+    "load_teacher",
+    "save_teacher",
+]
 
 
 class Teacher(nn.Module):
@@ -121,9 +66,8 @@ class Teacher(nn.Module):
         """SHA-256 (hex) over the spec, the choice of outputs, and every weight's name, type, shape and bytes."""
         parts = [canonical_json(self.spec.to_json()), canonical_json(self.selection)]
         for name, tensor in sorted(self.model.state_dict().items()):
-            tensor = tensor.detach().cpu().contiguous()
             parts.append(canonical_json([name, str(tensor.dtype), list(tensor.shape)]))
-            parts.append(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+            parts.append(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return fingerprint(*parts)
 
     def train(self, mode: bool = True) -> Teacher:
@@ -142,6 +86,59 @@ class Teacher(nn.Module):
             views = resized.clamp(0, 1)  # bicubic overshoots, as no image does
         logits = self.model((views - self.mean) / self.std)
         return logits if self.columns is None else logits[:, self.columns]
+
+
+def load_teacher(
+    path: Path | str,
+    *,
+    architecture: str | None = None,
+    input_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    interpolation: str | None = None,
+    classes: str | None = None,
+    image_class_names: Sequence[str],
+) -> Teacher:
+    """The teacher at `path`, cut to the classes of the images.
+
+    What an argument leaves out comes from the file's metadata, else from the architecture: timm's configuration of a
+    model that has its original number of outputs gives its input size too; built-in ones take ImageNet's mean and std
+    and views of any size.
+
+    Args:
+        path: safetensors, or a torch file that `torch.load(weights_only=True)` reads.
+        architecture: a name for `architectures.build`.
+        input_size: pixels; views of other sizes are resized to it.
+        mean, std: 3 numbers each, for pixels in [0, 1].
+        interpolation: "bilinear" or "bicubic".
+        classes: a file naming the teacher's outputs in order, or a label list of timm's such as `imagenet-1k`.
+        image_class_names: the classes that logits are wanted for, in order.
+
+    Raises:
+        ConfigError: no such file, no architecture, or an argument out of range.
+        DataError: unsafe, damaged or non-matching weights, or outputs that cannot be matched to the images' classes.
+    """
+    path = Path(path)
+    weights, saved = read_weights(path)
+    name = architecture or (saved.architecture if saved else None)
+    if name is None:
+        raise ConfigError(
+            f"{path} does not say which architecture its weights are for: pass --teacher-arch (--arch for relabel and"
+            f" train), one of {', '.join(architectures.names())} or a timm model name"
+        )
+    num_classes = count_classes(path, name, weights)
+    if saved is not None and saved.num_classes != num_classes:
+        raise DataError(f"{path}: its metadata says {saved.num_classes} classes, its weights have {num_classes}")
+    model = architectures.build(name, num_classes)
+    fill(path, name, model, weights)
+    base = saved if saved is not None and saved.architecture == name else _default_spec(name, model, num_classes)
+    changes: dict[str, Any] = {"input_size": input_size, "interpolation": interpolation}
+    changes |= {key: None if values is None else tuple(values) for key, values in (("mean", mean), ("std", std))}
+    spec = replace(base, **{key: value for key, value in changes.items() if value is not None})
+    names = _output_names(path, spec, classes, image_class_names)
+    spec = replace(spec, class_names=names)
+    selection = _select_outputs(path, spec, classes is not None, tuple(image_class_names))
+    return Teacher(model.requires_grad_(False), spec, selection)
 
 
 def save_teacher(path: Path, model: nn.Module, spec: TeacherSpec) -> None:
@@ -220,6 +217,63 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def _triple(values: Sequence[float]) -> Triple:
-    first, second, third = (float(value) for value in values)
-    return first, second, third
+def _default_spec(architecture: str, model: nn.Module, num_classes: int) -> TeacherSpec:
+    spec = TeacherSpec(architecture, num_classes)
+    config: Any = getattr(model, "default_cfg", None)
+    if architectures.is_built_in(architecture) or not config:
+        return spec
+    original = config.get("fixed_input_size") or config.get("num_classes") == num_classes
+    interpolation = config.get("interpolation")
+    return replace(
+        spec,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=interpolation if interpolation in INTERPOLATIONS else "bilinear",
+        input_size=config["input_size"][-1] if original else None,
+    )
+
+
+def _output_names(
+    path: Path, spec: TeacherSpec, classes: str | None, image_class_names: Sequence[str]
+) -> tuple[str, ...] | None:
+    """Names of the network's outputs: from --classes, else its metadata, else ImageNet's where the images' are so."""
+    if classes is not None:
+        file = Path(classes)
+        names = read_names(file, image_class_names) if file.is_file() else timm_names(classes)
+        if len(names) != spec.num_classes:
+            raise DataError(
+                f"--classes {classes} has {len(names)} names and the teacher {path} {spec.num_classes} outputs:"
+                " it must name every output in order"
+            )
+        return names
+    if spec.class_names is not None:
+        return spec.class_names
+    is_timm = not architectures.is_built_in(spec.architecture)
+    if is_timm and spec.num_classes == 1000 and are_wordnet(image_class_names):
+        return timm_names("imagenet-1k")
+    return None
+
+
+def _select_outputs(path: Path, spec: TeacherSpec, explicit: bool, wanted: tuple[str, ...]) -> tuple[int, ...] | None:
+    """The network's output for each wanted class; None where they are the outputs as they stand.
+
+    Numbers that stand for absent names match nothing but each other, unless the map was asked for.
+    """
+    names = spec.class_names
+    nameless = names is None or (are_default(names) != are_default(wanted) and not explicit)
+    if nameless or names is None:
+        if spec.num_classes != len(wanted):
+            raise DataError(
+                f"teacher {path} has {spec.num_classes} classes, the images {len(wanted)}, and no names match them:"
+                " pass --classes FILE with the teacher's class names in order"
+            )
+        return None
+    places = positions(wanted, names)
+    missing = [name for name, place in zip(wanted, places, strict=True) if place is None]
+    if missing:
+        raise DataError(
+            f"teacher {path} has no output for {len(missing)} of the {len(wanted)} classes of the images:"
+            f" {few(missing)} (its own: {few(names)}); pass --classes FILE with its class names in order"
+        )
+    found = tuple(place for place in places if place is not None)
+    return None if found == tuple(range(spec.num_classes)) else found

@@ -11,6 +11,7 @@ from typing import Any
 import plotly.graph_objects
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
@@ -32,7 +33,7 @@ def figure(result: SweepResult) -> Figure:
     """
     canvas = Figure(figsize=(8.0, 5.0), dpi=160, facecolor="white")
     FigureCanvasAgg(canvas)
-    axes = canvas.add_axes((0.085, 0.125, 0.63, 0.695))
+    axes = canvas.add_axes((0.085, 0.125, 0.625, 0.71))
     axes.set_xscale("log")
     low, high = _byte_limits(result)
     axes.set_xlim(low, high)
@@ -45,8 +46,13 @@ def figure(result: SweepResult) -> Figure:
     others = [p for p in result.points if not p.on_front]
     if len(on_front) > 1:
         axes.plot(_sizes(on_front), _percents(on_front), color=_BLUE, linewidth=2, zorder=3)
-    _scatter(axes, others, "o", _BLUE, "searched, not on the front", filled=False)
-    _scatter(axes, on_front, "o", _BLUE, "the front (selected by validation)", filled=True)
+    _scatter(axes, on_front, "o", _BLUE, "front, by validation accuracy", filled=True)
+    for point in on_front:
+        axes.annotate(
+            f"{100 * point.accuracy.mean:.1f}", (point.label_bytes, 100 * (point.accuracy.mean + point.accuracy.std)),
+            xytext=(-3, 5), textcoords="offset points", ha="right", va="bottom", fontsize=8.5, color=_BLUE, zorder=5,
+        )  # fmt: skip
+    _scatter(axes, others, "o", _BLUE, "not on the front", filled=False)
     for index, baseline in enumerate(result.baselines):
         colour, marker = _style(index, _BASELINE_COLOURS), _style(index, _MARKERS)
         if baseline.label_bytes > 0:
@@ -72,10 +78,14 @@ def figure(result: SweepResult) -> Figure:
         _ratio_axis(axes, result.all_label_bytes, low, high)
     # `$` would start a formula; names come from outside.
     title = result.experiment.replace("$", r"\$")
-    canvas.text(0.085, 0.955, title, fontsize=12.5, fontweight="bold", color=_INK, va="center")
+    canvas.text(0.03, 0.955, title, fontsize=12.5, fontweight="bold", color=_INK, va="center")
+    handles, labels = axes.get_legend_handles_labels()
+    # matplotlib lists lines before points; the points come first here, without their bars, the teacher last.
+    entries = sorted(zip(handles, labels, strict=True), key=lambda entry: not isinstance(entry[0], ErrorbarContainer))
+    shown = [handle[0] if isinstance(handle, ErrorbarContainer) else handle for handle, _ in entries]
     canvas.legend(
-        *axes.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0.725, 0.83), frameon=False, fontsize=8.5,
-        labelspacing=0.9, handlelength=2.2,
+        shown, [label for _, label in entries], loc="upper left", bbox_to_anchor=(0.725, 0.835), frameon=False,
+        fontsize=8.5, labelspacing=0.9, handlelength=2.2, borderaxespad=0,
     )  # fmt: skip
     canvas.text(0.73, 0.125, _note(result), fontsize=7.5, color=_GREY, va="bottom", linespacing=1.4)
     return canvas
@@ -95,8 +105,8 @@ def interactive(result: SweepResult) -> plotly.graph_objects.Figure:
     on_front = sorted((p for p in result.points if p.on_front), key=lambda p: p.label_bytes)
     others = [p for p in result.points if not p.on_front]
     groups = [
-        ("the front (selected by validation)", on_front, {"symbol": "circle", "color": _BLUE, "size": 11}),
-        ("searched, not on the front", others, {"symbol": "circle-open", "color": _BLUE, "size": 10}),
+        ("front, by validation accuracy", on_front, {"symbol": "circle", "color": _BLUE, "size": 11}),
+        ("not on the front", others, {"symbol": "circle-open", "color": _BLUE, "size": 10}),
     ]
     for index, baseline in enumerate(result.baselines):
         look = {"symbol": _style(index, _PLOTLY_SYMBOLS), "color": _style(index, _BASELINE_COLOURS), "size": 11}
@@ -153,7 +163,7 @@ def _scatter(axes: Axes, points: Sequence[Point], marker: str, colour: str, labe
     if points:
         deviations = [100 * point.accuracy.std for point in points]
         axes.errorbar(
-            _sizes(points), _percents(points), yerr=deviations, fmt=marker, color=colour, label=label, markersize=7,
+            _sizes(points), _percents(points), yerr=deviations, fmt=marker, color=colour, label=label, markersize=7.5,
             markerfacecolor=colour if filled else "white", markeredgecolor="white" if filled else colour,
             markeredgewidth=0.8 if filled else 1.5, elinewidth=1.3, capsize=3, zorder=4,
         )  # fmt: skip

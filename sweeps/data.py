@@ -1,0 +1,106 @@
+"""Open what a configuration names: images, validation and test images, the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lpqld.errors import DataError
+from lpqld.fit import FitEpoch, fit_teacher
+from lpqld.images import ImageSet
+from lpqld.teacher import Teacher, save_teacher
+from lpqld.teacher_files import load_teacher
+from sweeps.config import EvalConfig, ImagesConfig, SweepConfig, TeacherConfig
+
+_HALF = 0.5
+TEACHER_FILE = "teacher.safetensors"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Validation images select; test images are read once."""
+
+    validation: ImageSet
+    test: ImageSet
+
+
+def open_images(config: ImagesConfig, source: str | None = None, skip_bad: bool = False) -> ImageSet:
+    """The images to label: `ipc` of every class of the source, or all of it where ipc is None."""
+    path = source or config.source
+    assert path is not None, "require_data comes first"
+    images = ImageSet.open(path, size=config.size, skip_bad=skip_bad)
+    return images if config.ipc is None else images.sample_per_class(config.ipc, config.seed)
+
+
+def open_evaluation(config: EvalConfig, images: ImageSet) -> Evaluation:
+    """Validation and test images at the image set's size and in its class order.
+
+    Without `val`, a seeded stratified half of `source` is the validation set and the other half the test set.
+    """
+    assert config.source is not None, "require_data comes first"
+
+    def opened(path: str) -> ImageSet:
+        return ImageSet.open(
+            path, size=images.size, class_names=images.class_names, eval_resize_ratio=config.resize_ratio
+        )
+
+    test = opened(config.source)
+    if config.val is not None:
+        return Evaluation(opened(config.val), test)
+    validation, test = test.split(_HALF, config.seed)
+    return Evaluation(validation, test)
+
+
+def open_teacher(config: TeacherConfig, images: ImageSet) -> Teacher:
+    """The teacher in a checkpoint, cut to the classes of `images`."""
+    assert config.source is not None, "require_data comes first"
+    return load_teacher(
+        config.source,
+        architecture=config.architecture,
+        input_size=config.input_size,
+        mean=config.mean,
+        std=config.std,
+        interpolation=config.interpolation,
+        classes=config.classes,
+        image_class_names=images.class_names,
+    )
+
+
+def fit_or_open_teacher(
+    config: SweepConfig, images: ImageSet, folder: Path, device: torch.device, on_epoch: Callable[[FitEpoch], None]
+) -> Teacher:
+    """The sweep's teacher: the checkpoint that is given, or one fitted once and kept in `folder`."""
+    teacher = config.teacher
+    if teacher.source is not None:
+        return open_teacher(teacher, images)
+    path = folder / TEACHER_FILE
+    if not path.is_file():
+        source = teacher.fit_images or config.images.source
+        assert source is not None
+        train = ImageSet.open(source, size=config.images.size, class_names=images.class_names)
+        model, spec = fit_teacher(
+            train,
+            architecture=teacher.architecture or "convnet",
+            epochs=teacher.fit_epochs,
+            seed=config.seed,
+            device=device,
+            on_epoch=on_epoch,
+        )
+        save_teacher(path, model, spec)
+    return open_teacher(TeacherConfig(source=str(path)), images)
+
+
+def check_classes(images: ImageSet, evaluation: Evaluation) -> None:
+    """Refuse evaluation images that lack a class of the images.
+
+    Raises:
+        DataError: naming the set and how many classes it has.
+    """
+    for what, found in (("validation", evaluation.validation), ("test", evaluation.test)):
+        present = len(torch.unique(found.labels))
+        if present < images.num_classes:
+            raise DataError(f"{found.source}: {present} of the {images.num_classes} classes are in the {what} set; pass a set with all")
+

@@ -1,0 +1,319 @@
+"""The main job: images, teacher, relabel, search, confirm, report. Run again, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lpqld.errors import ConfigError
+from lpqld.images import ImageSet
+from lpqld.labels import LabelSet
+from lpqld.relabel import specify
+from lpqld.sizes import format_bytes
+from lpqld.store import canonical_json, fingerprint, write_atomically
+from lpqld.teacher import Teacher, accuracy, choose_device
+from sweeps.cluster import cluster
+from sweeps.config import SweepConfig
+from sweeps.data import check_classes, fit_or_open_teacher, open_evaluation, open_images
+from sweeps.relabel import relabel
+from sweeps.report import mark_front, write_report
+from sweeps.result import Accuracy, Point, SweepResult
+from sweeps.search import confirm, search, spaces_for
+from sweeps.tracking import Tracker
+from sweeps.trial import Choice, Shared, TrialResult, all_label_bytes, choose_labels, reference_views
+
+CONFIG_FILE, REPORT_FOLDER, LABELS_FOLDER = "config.json", "report", "labels"
+_PACKAGES = ("lpqld", "torch", "timm", "ray", "mlflow", "optuna", "pyarrow", "numpy")
+
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class _Clock:
+    """Seconds by phase, kept on disk so that an interrupted sweep reports all of its time."""
+
+    path: Path
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("teacher", "images", "relabel", "search", "confirm"), 0.0))
+
+    def __post_init__(self) -> None:
+        if self.path.is_file():
+            self.seconds.update(json.loads(self.path.read_text()))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+            write_atomically(self.path, json.dumps(self.seconds).encode())
+
+
+def run_sweep(
+    config: SweepConfig,
+    root: Path,
+    *,
+    address: str | None = None,
+    say: Say = lambda text: None,
+    progress: Progress = lambda phase, done, total: None,
+) -> SweepResult:
+    """Run a sweep to its end, or go on with one that was interrupted.
+
+    Args:
+        config: what to do.
+        root: results go to `root/<name>`; label sets that sweeps may share to `root/labels`.
+        address: of a Ray cluster; default a local one.
+        say: told, in a sentence, what happens.
+        progress: called with a phase, how much of it is done, and how much there is.
+
+    Raises:
+        ConfigError: data is missing, a budget is impossible, the root belongs to another configuration or cannot be written.
+        DataError: images or teacher are wrong.
+    """
+    config.require_data()
+    folder = root / config.name
+    _claim(folder, config)
+    clock = _Clock(folder / "seconds.json")
+    with clock.phase("images"):
+        images = open_images(config.images)
+        evaluation = open_evaluation(config.eval, images)
+        check_classes(images, evaluation)
+        say(f"images: {images.num_images} of {images.num_classes} classes, {images.size} px, {format_bytes(images.image_bytes)}")
+    device = choose_device()
+    with clock.phase("teacher"):
+        teacher = fit_or_open_teacher(
+            config, images, folder, device, lambda epoch: progress("teacher", epoch.epoch, epoch.num_epochs)
+        )
+        teacher_accuracy = accuracy(teacher.to(device), evaluation.test, device=device)
+        say(f"teacher: {teacher.spec.architecture}, test accuracy {teacher_accuracy:.2%}")
+    with cluster(address):
+        with clock.phase("relabel"):
+            master = _relabel(config, teacher, images, root, device, lambda done, total: progress("relabel", done, total))
+            real = _real_images(config, teacher, root, device)
+            say(f"labels: {master.spec.num_views} views, {format_bytes(master.num_bytes['total'])} in full, {master.folder}")
+        shared = Shared(images, master.labels, evaluation.validation, evaluation.test, config.student.recipe(), real)
+        all_bytes = all_label_bytes(shared.labels)
+        budgets = config.search.budget_bytes(all_bytes)
+        spaces = spaces_for(budgets, config.search, shared)
+        tracker = Tracker.open(root, config.name)
+        tracker.start_parent(*_description(config, images, teacher, shared, all_bytes))
+        try:
+            counted = _Counter(progress, tracker)
+            with clock.phase("search"):
+                counted.start("search", config.search.trials * len(budgets))
+                found = search(
+                    shared, spaces, config.search, config.paper, config.resources, folder, seed=config.seed, on_result=counted.add
+                )
+            with clock.phase("confirm"):
+                best = [_best(found, budget) for budget in budgets]
+                baselines, notes = _baselines(config, shared, budgets) if config.confirm.baselines else ([], [])
+                seeds = range(1, config.confirm.seeds + 1)
+                counted.start("confirm", len(seeds) * len([*best, *baselines]))
+                confirmed = confirm([*best, *baselines], seeds, shared, config.resources, folder, on_result=counted.add)
+            for note in notes:
+                say(f"note: {note}")
+            points = mark_front([_write_winner(choice, confirmed[choice.trial_id], shared, folder) for choice in best])
+            result = SweepResult(
+                experiment=config.name,
+                root=str(root),
+                teacher={"accuracy": teacher_accuracy, **teacher.spec.to_json(), "fingerprint": teacher.fingerprint},
+                points=tuple(points),
+                baselines=tuple(_point(confirmed[choice.trial_id]) for choice in baselines),
+                seconds=dict(clock.seconds),
+                all_label_bytes=all_bytes,
+                num_trials=len(found),
+                notes=tuple(notes),
+                environment=environment(),
+            )
+            result.save(folder)
+            write_report(result, folder / REPORT_FOLDER)
+            tracker.log_report(result, folder / REPORT_FOLDER)
+            tracker.finish("FINISHED")
+        except KeyboardInterrupt:
+            tracker.finish("KILLED")
+            raise
+        except BaseException:
+            tracker.finish("FAILED")
+            raise
+    return result
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware, for reports."""
+    versions = {package: metadata.version(package) for package in _PACKAGES}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {**versions, "python": platform.python_version(), "machine": platform.machine(), "gpu": gpu}
+
+
+def _claim(folder: Path, config: SweepConfig) -> None:
+    """Make the sweep's folder, or refuse one that another configuration made."""
+    wanted = json.loads(canonical_json(config.model_dump(mode="json", exclude={"resources"})))
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        write_atomically(path, json.dumps(wanted, indent=2).encode())
+        return
+    found = json.loads(path.read_text())
+    changed = [key for key in sorted({*_flat(found), *_flat(wanted)}) if _flat(found).get(key) != _flat(wanted).get(key)]
+    if changed:
+        shown = "; ".join(f"{key} was {_flat(found).get(key)!r}, now {_flat(wanted).get(key)!r}" for key in changed[:5])
+        raise ConfigError(f"{folder} was made by another configuration ({shown}). Pass another --name or --root, or delete it")
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _relabel(
+    config: SweepConfig,
+    teacher: Teacher,
+    images: ImageSet,
+    root: Path,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+) -> LabelSet:
+    """The master label set; one with the same images, teacher and views is found again, whichever sweep made it."""
+    spec = specify(
+        teacher,
+        images,
+        config.views.rule(),
+        views_per_image=config.views_per_image,
+        seed=config.seed,
+        batch_size=config.relabel.batch_size,
+        codec="dense" if config.relabel.k is None else "topk",
+        k=config.relabel.k if config.relabel.k is None else min(config.relabel.k, images.num_classes),
+        device=device,
+        shard_views=config.relabel.shard_views,
+    )
+    folder = root / LABELS_FOLDER / spec.fingerprint[:16]
+    return relabel(teacher, images, spec, folder, workers=config.relabel.workers, progress=progress)
+
+
+def _real_images(config: SweepConfig, teacher: Teacher, root: Path, device: torch.device) -> Any:
+    """Random real images with labels of their own, where the images of the sweep are distilled ones."""
+    if config.images.real is None:
+        return None
+    real = open_images(config.images, source=config.images.real)
+    labels = _relabel(config, teacher, real, root, device, lambda done, total: None)
+    return real, labels.labels
+
+
+def _best(results: list[TrialResult], budget: int) -> Choice:
+    """The choice of a budget with the highest validation accuracy; stopped trials only where none finished."""
+    candidates = [result for result in results if result.choice.budget == budget]
+    finished = [result for result in candidates if result.finished] or candidates
+    return max(finished, key=lambda result: result.val_accuracy).choice
+
+
+def _baselines(config: SweepConfig, shared: Shared, budgets: tuple[int, ...]) -> tuple[list[Choice], list[str]]:
+    """The baselines of every report, and a note for each that cannot be made."""
+    recipe, num_classes, stored = shared.recipe, shared.images.num_classes, shared.labels.logits.ids.shape[1]
+    constant = Choice(kind="all", temperature="20", ca="off", lr=recipe.lr)
+    choices, notes = [replace(constant, kind="hard", temperature="1"), constant], []
+    if stored < num_classes:
+        notes.append(f"the master labels keep {stored} of {num_classes} classes, so `all` and `prune` train on those")
+    if shared.real is not None:
+        choices.append(replace(constant, kind="real"))
+    paper = Choice(
+        kind="paper", k=min(config.paper.k_for(num_classes), stored), temperature=config.paper.temperature, ca="paper", lr=recipe.lr
+    )
+    for budget in budgets:
+        for choice in (replace(constant, kind="prune", budget=budget), replace(paper, budget=budget)):
+            try:
+                if choice.kind == "paper":
+                    reference_views(budget, choice.k or 1, shared.labels.spec)
+                else:
+                    choose_labels(choice, shared)
+            except ConfigError as error:
+                notes.append(f"no {choice.kind} baseline at {format_bytes(budget)}: {error}")
+            else:
+                choices.append(choice)
+    return choices, notes
+
+
+def _point(results: list[TrialResult]) -> Point:
+    """One choice's seeds as a point."""
+    first = results[0]
+    accuracies = [result.test_accuracy for result in results if result.test_accuracy is not None]
+    return Point(
+        trial_id=first.choice.trial_id,
+        budget=first.choice.budget,
+        label_bytes=first.label_bytes,
+        image_bytes=first.image_bytes,
+        accuracy=Accuracy.of(accuracies),
+        val_accuracy=Accuracy.of([result.val_accuracy for result in results]).mean,
+        config=first.config,
+    )
+
+
+def _write_winner(choice: Choice, results: list[TrialResult], shared: Shared, folder: Path) -> Point:
+    """Write the label set of a budget's best choice to disk; its bytes are those that were reported."""
+    encoded = choose_labels(choice, shared).encoded
+    assert encoded is not None, "winners are label sets of ours"
+    target = folder / LABELS_FOLDER / choice.trial_id
+    encoded.write(target)
+    return replace(_point(results), labels=str(target))
+
+
+def _description(
+    config: SweepConfig, images: ImageSet, teacher: Teacher, shared: Shared, all_bytes: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Parameters and tags of the parent run."""
+    document = config.model_dump(mode="json", exclude={"resources"})
+    params = {**document, "all_label_bytes": all_bytes, "image_bytes": images.image_bytes, **environment()}
+    tags = {
+        "lpqld.config": fingerprint(canonical_json(document)),
+        "lpqld.images": images.fingerprint,
+        "lpqld.validation": shared.validation.fingerprint,
+        "lpqld.test": shared.test.fingerprint,
+        "lpqld.teacher": teacher.fingerprint,
+    }
+    return params, tags
+
+
+class _Counter:
+    """Counts results of a phase, and logs each as a child run."""
+
+    def __init__(self, progress: Progress, tracker: Tracker) -> None:
+        self._progress, self._tracker = progress, tracker
+        self._phase, self._done, self._total = "", 0, 0
+
+    def start(self, phase: str, total: int) -> None:
+        """A new phase with `total` results to come."""
+        self._phase, self._done, self._total = phase, 0, total
+        self._progress(phase, 0, total)
+
+    def add(self, result: TrialResult) -> None:
+        """One more result."""
+        self._done += 1
+        metrics: dict[str, float] = {
+            "label_bytes": result.label_bytes,
+            "final_val_accuracy": result.val_accuracy,
+            "prune_ratio": result.prune_ratio,
+            "seconds": result.seconds,
+        }
+        if result.test_accuracy is not None:
+            metrics["test_accuracy"] = result.test_accuracy
+        self._tracker.log_trial(
+            f"{result.choice.trial_id}-seed{result.seed}",
+            f"{self._phase} {result.choice.trial_id} seed {result.seed}",
+            {**result.config, "budget": result.choice.budget, "seed": result.seed, "phase": self._phase},
+            [vars(metrics) for metrics in result.history],
+            metrics,
+            {"lpqld.kind": result.choice.kind, "lpqld.stopped_early": str(not result.finished)},
+            "FINISHED",
+        )
+        self._progress(self._phase, self._done, self._total)

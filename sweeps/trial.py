@@ -1,0 +1,273 @@
+"""One training: a choice of labels and recipe, its bytes, its accuracy. Plain functions; Ray wraps them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from lpqld.codec import Dense, TopK, codec_for
+from lpqld.compress import EncodedLabels, encode, fill_budget
+from lpqld.dataset import ViewDataset
+from lpqld.errors import ConfigError
+from lpqld.images import ImageSet
+from lpqld.labels import Labels
+from lpqld.sizes import format_bytes
+from lpqld.store import canonical_json, fingerprint, write_atomically
+from lpqld.student import EpochMetrics, Recipe, Student, evaluate, train
+
+NUM_RUNGS = 10
+_PILOT_VIEWS = 4096
+# What the reference stores beside ids and values: view parameters and its index a view, a zip's overhead a batch.
+# Fitted to its files (docs/method.md): 75.6 bytes a view at batch 128 and k = 10, 244 at batch 100 and k = 50.
+_REFERENCE_VIEW_BYTES, _REFERENCE_INDEX_BYTES, _REFERENCE_BATCH_BYTES = 10, 5, 3300
+
+Kind = Literal["search", "hard", "all", "prune", "paper", "real"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which labels, and how a student is trained on them.
+
+    Attributes:
+        kind: "search" is ours (TopK in steps, filling `budget`); the others are baselines: "hard" labels, "all" labels
+            in fp16, "prune" (all classes in fp16, views pruned to the budget), "paper" (MR-k in fp16 with the
+            reference's bytes, views pruned to the budget), "real" (all labels of random real images).
+        budget: bytes, or None.
+        k, bits: of the codec.
+        temperature, ca, lr: of the recipe.
+    """
+
+    kind: Kind
+    budget: int | None = None
+    k: int | None = None
+    bits: int = 16
+    temperature: str = "20"
+    ca: Literal["fit", "paper", "off"] = "off"
+    lr: float = 1e-3
+
+    @property
+    def trial_id(self) -> str:
+        """A short name that depends on the choice alone."""
+        digest = fingerprint(canonical_json(asdict(self)))[:8]
+        budget = "" if self.budget is None else f"-{format_bytes(self.budget).replace(' ', '')}"
+        return f"{self.kind}{budget}-{digest}"
+
+    @property
+    def description(self) -> str:
+        """A sentence for reports."""
+        return {
+            "search": "ours",
+            "hard": "hard labels",
+            "all": f"all labels, fp16, T = {self.temperature}",
+            "prune": f"pruning alone, fp16, T = {self.temperature}",
+            "paper": f"the paper's setting (MR-{self.k}, fp16, DKR, CA paper; the reference's bytes)",
+            "real": f"random real images, all labels, T = {self.temperature}",
+        }[self.kind]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every trial of a sweep reads: images, their master labels, evaluation images, the recipe that trials vary."""
+
+    images: ImageSet
+    labels: Labels
+    validation: ImageSet
+    test: ImageSet
+    recipe: Recipe
+    real: tuple[ImageSet, Labels] | None = None
+
+    def recipe_of(self, choice: Choice) -> Recipe:
+        """The recipe with a choice's temperatures and learning rate."""
+        return replace(self.recipe, temperature=choice.temperature, ca=choice.ca, lr=choice.lr)
+
+
+@dataclass(frozen=True)
+class ChosenLabels:
+    """A choice's labels as a student gets them, and their size; `encoded` where they are a label set of ours."""
+
+    labels: Labels | None
+    label_bytes: int
+    num_views: int
+    prune_ratio: float
+    encoded: EncodedLabels | None = None
+
+
+def choose_labels(choice: Choice, shared: Shared) -> ChosenLabels:
+    """Derive a choice's labels from the master, in memory; their size is exact before any training.
+
+    Raises:
+        ConfigError: the budget is smaller than one label per image.
+    """
+    images, master = shared.images, shared.labels
+    if choice.kind == "hard":
+        return ChosenLabels(None, 0, 0, 0.0)
+    if choice.kind == "real":
+        if shared.real is None:
+            raise ConfigError("the random-real baseline needs images.real")
+        master = shared.real[1]
+    if choice.kind in ("all", "real"):
+        return ChosenLabels(master, all_label_bytes(master), master.spec.num_views, 0.0)
+    if choice.budget is None:
+        raise ConfigError(f"a choice of kind {choice.kind} needs a budget")
+    if choice.kind == "paper":
+        assert choice.k is not None
+        num_views = reference_views(choice.budget, choice.k, master.spec)
+        encoded = encode(master, TopK(choice.k), num_views=num_views)
+        label_bytes = reference_bytes(num_views, choice.k, master.spec.batch_size)
+        return ChosenLabels(encoded.decode(), label_bytes, num_views, encoded.spec.prune_ratio)
+    recipe = shared.recipe_of(choice).to_json()
+    if choice.kind == "prune":
+        stored = master.logits.ids.shape[1]
+        codec = Dense() if stored == images.num_classes else TopK(stored)
+        encoded = fill_budget(master, codec, choice.budget, recipe)
+    else:
+        pilot = master.logits.take(slice(0, _PILOT_VIEWS))
+        chosen = codec_for("topk", k=choice.k, bits=choice.bits, num_classes=images.num_classes, pilot=pilot)
+        encoded = fill_budget(master, chosen, choice.budget, recipe)
+    spec = encoded.spec
+    return ChosenLabels(encoded.decode(), encoded.num_bytes, spec.num_views, spec.prune_ratio, encoded)
+
+
+def all_label_bytes(master: Labels) -> int:
+    """Bytes on disk of every view's logits, all classes, fp16: what a user stores without this project."""
+    spec = master.spec
+    if isinstance(spec.codec, Dense):
+        return encode(master, Dense()).num_bytes
+    return spec.num_views * spec.num_classes * 2
+
+
+def reference_bytes(num_views: int, k: int, batch_size: int) -> int:
+    """Bytes that the LPQLD reference's files take for top-k labels: 4k + 15 a view and a zip's overhead a batch."""
+    batches = -(-num_views // batch_size)
+    return num_views * (4 * k + _REFERENCE_VIEW_BYTES + _REFERENCE_INDEX_BYTES) + batches * _REFERENCE_BATCH_BYTES
+
+
+def reference_views(budget: int, k: int, spec: Any) -> int:
+    """The most views that fit a budget in the reference's files.
+
+    Raises:
+        ConfigError: less than one label per image.
+    """
+    low, high = spec.num_images, spec.num_views
+    smallest = reference_bytes(low, k, spec.batch_size)
+    if smallest > budget:
+        raise ConfigError(f"the reference's files need {smallest} bytes for one label per image at k={k}, above {format_bytes(budget)}")
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if reference_bytes(middle, k, spec.batch_size) <= budget else (low, middle - 1)
+    return low
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a training gave; `finished` is false where it was stopped early. Accuracies are fractions."""
+
+    choice: Choice
+    seed: int
+    label_bytes: int
+    image_bytes: int
+    num_views: int
+    prune_ratio: float
+    val_accuracy: float
+    test_accuracy: float | None
+    seconds: float
+    finished: bool
+    history: tuple[EpochMetrics, ...] = field(default=())
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The choice and what follows from it, for reports."""
+        choice = {key: value for key, value in asdict(self.choice).items() if key != "budget"}
+        derived = {"prune_ratio": self.prune_ratio, "num_views": self.num_views, "description": self.choice.description}
+        return {**choice, **derived}
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        write_atomically(path, json.dumps(asdict(self)).encode())
+
+    @classmethod
+    def load(cls, path: Path) -> TrialResult:
+        """The inverse of `save`."""
+        document = json.loads(path.read_text())
+        history = tuple(EpochMetrics(**metrics) for metrics in document["history"])
+        return cls(**{**document, "choice": Choice(**document["choice"]), "history": history})
+
+
+def result_path(folder: Path, choice: Choice, seed: int) -> Path:
+    """Where the result of a training is kept."""
+    return folder / f"{choice.trial_id}-seed{seed}.json"
+
+
+def run_trial(
+    choice: Choice,
+    shared: Shared,
+    seed: int,
+    folder: Path,
+    *,
+    device: torch.device,
+    with_test: bool = False,
+    on_rung: Callable[[TrialResult], None] = lambda result: None,
+) -> TrialResult:
+    """Train one student; a training that has finished before is read from `folder` instead.
+
+    Args:
+        folder: results are kept here, one JSON file a training.
+        with_test: read the test set at the end; only confirmed choices do.
+        on_rung: called `NUM_RUNGS` times with what is known so far, the last time after the result is kept.
+    """
+    path = result_path(folder, choice, seed)
+    if path.is_file():
+        kept = TrialResult.load(path)
+        if kept.finished and (kept.test_accuracy is not None or not with_test):
+            on_rung(kept)
+            return kept
+    start = time.perf_counter()
+    chosen, recipe = choose_labels(choice, shared), shared.recipe_of(choice)
+    images, num_views, prune_ratio = shared.images, chosen.num_views, chosen.prune_ratio
+    if choice.kind == "real" and shared.real is not None:
+        images = shared.real[0]
+    if chosen.labels is None:
+        rule = replace(shared.labels.spec.view_rule, mix="none")
+        data = ViewDataset.hard(images, rule, shared.labels.spec.seed, recipe.epochs, device)
+    else:
+        data = ViewDataset(images, chosen.labels, device)
+    student = Student(recipe, images.num_classes, seed)
+    rung = max(1, recipe.epochs // NUM_RUNGS)
+    history: list[EpochMetrics] = []
+    result: TrialResult | None = None
+    for metrics in train(student, data, recipe, seed=seed, validation=shared.validation, evaluate_every=rung):
+        history.append(metrics)
+        if metrics.val_accuracy is None:
+            continue
+        finished = metrics.epoch + 1 == recipe.epochs
+        result = TrialResult(
+            choice=choice,
+            seed=seed,
+            label_bytes=chosen.label_bytes,
+            image_bytes=images.image_bytes,
+            num_views=num_views,
+            prune_ratio=prune_ratio,
+            val_accuracy=metrics.val_accuracy,
+            test_accuracy=evaluate(student, shared.test) if finished and with_test else None,
+            seconds=time.perf_counter() - start,
+            finished=finished,
+            history=tuple(history),
+        )
+        result.save(path)
+        on_rung(result)
+    assert result is not None, "the last epoch evaluates"
+    return result
+
+
+def smallest_budget(choice: Choice, shared: Shared) -> int:
+    """Bytes of one label per image in a choice's codec: the smallest budget that it can fill."""
+    pilot = shared.labels.logits.take(slice(0, _PILOT_VIEWS))
+    codec = codec_for("topk", k=choice.k, bits=choice.bits, num_classes=shared.images.num_classes, pilot=pilot)
+    recipe = shared.recipe_of(choice).to_json()
+    return encode(shared.labels, codec, num_views=shared.images.num_images, recipe=recipe).num_bytes

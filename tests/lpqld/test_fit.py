@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lpqld.errors import ConfigError, DataError
+from lpqld.fit import FitEpoch, fit_teacher
+from lpqld.images import ImageSet
+from lpqld.teacher import Teacher, accuracy
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageSet:
+    return ImageSet.open("digits:train")
+
+
+def test_digits_are_learnt_in_seconds(digits):
+    model, spec = fit_teacher(digits, architecture="convnet", epochs=20, seed=0)
+    assert accuracy(Teacher(model, spec), ImageSet.open("digits:test")) > 0.97
+    assert spec.class_names == digits.class_names
+    assert spec.input_size == 8
+
+
+def test_the_seed_decides_the_weights(digits):
+    few = digits.first_per_class(10)
+
+    def weights(seed: int) -> torch.Tensor:
+        torch.rand(3)  # the caller's own draws must not matter
+        model, _ = fit_teacher(few, architecture="convnet", epochs=2, seed=seed, batch_size=32, flip=True)
+        return torch.cat([value.flatten().float() for value in model.state_dict().values()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_the_callers_generator_is_left_alone(digits):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    fit_teacher(digits.first_per_class(2), architecture="convnet", epochs=1, seed=0)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_epochs_are_reported_and_checkpoints_kept(digits):
+    reports: list[FitEpoch] = []
+    kept: list[int] = []
+    fit_teacher(
+        digits.first_per_class(3),
+        architecture="convnet",
+        epochs=5,
+        seed=0,
+        on_epoch=reports.append,
+        keep_every=2,
+        keep=lambda epoch, model, spec: kept.append(epoch),
+    )
+    assert [report.epoch for report in reports] == [1, 2, 3, 4, 5]
+    assert all(report.num_epochs == 5 and 0 <= report.train_accuracy <= 1 for report in reports)
+    assert kept == [2, 4]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"epochs": 0}, {"batch_size": 1}, {"lr": 0.0}, {"keep_every": 0}, {"max_shift": 8}], ids=str
+)
+def test_arguments_out_of_range(digits, arguments):
+    with pytest.raises(ConfigError):
+        fit_teacher(digits, **{"architecture": "convnet", "epochs": 1, "seed": 0, **arguments})
+
+
+def test_one_image_is_too_few(digits):
+    with pytest.raises(DataError, match="two images"):
+        fit_teacher(digits.take([0]), architecture="convnet", epochs=1, seed=0)
+
+
+def test_divergence_says_what_to_change(digits):
+    with pytest.raises(ConfigError, match="lower --lr"):
+        fit_teacher(digits.first_per_class(2), architecture="convnet", epochs=30, seed=0, lr=1e30)
+
+
+def test_an_image_set_without_contrast_can_be_normalised(digits):
+    black = replace(digits.first_per_class(1), pixels=torch.zeros(10, 3, 8, 8, dtype=torch.uint8))
+    _, spec = fit_teacher(black, architecture="convnet", epochs=1, seed=0)
+    assert min(spec.std) > 0
