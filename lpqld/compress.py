@@ -55,7 +55,9 @@ class EncodedLabels:
             expected = {MANIFEST_FILE, *(shard.file for shard in self.manifest.shards)}
             others = sorted(path.name for path in folder.iterdir() if path.name not in expected)
             if others or ((folder / MANIFEST_FILE).exists() and (folder / MANIFEST_FILE).read_bytes() != manifest):
-                raise ConfigError(f"{folder} is not empty ({', '.join(others or [MANIFEST_FILE])}); choose a new folder")
+                raise ConfigError(
+                    f"{folder} is not empty ({', '.join(others or [MANIFEST_FILE])}); choose a new folder"
+                )
         for index, content in enumerate(self.shards):
             write_atomically(folder / shard_file(index), content)
         write_atomically(folder / MANIFEST_FILE, manifest)
@@ -72,10 +74,14 @@ def encode(
     source = labels.spec
     count = source.num_views if num_views is None else num_views
     if not source.num_images <= count <= source.num_views:
-        raise ConfigError(f"cannot keep {count} labels: the set has {source.num_views} and {source.num_images} images need one each")
+        raise ConfigError(
+            f"cannot keep {count} labels: the set has {source.num_views} and {source.num_images} images need one each"
+        )
     if isinstance(codec, Dense) and labels.logits.ids.shape[1] != source.num_classes:
         kept = labels.logits.ids.shape[1]
-        raise ConfigError(f"these labels keep {kept} of {source.num_classes} classes; codec dense cannot bring the rest back")
+        raise ConfigError(
+            f"these labels keep {kept} of {source.num_classes} classes; codec dense cannot bring the rest back"
+        )
     spec = replace(source, codec=codec, num_views=count, recipe=recipe)
     sizes, start, shards = spec.shard_sizes, 0, []
     for index, size in enumerate(sizes):
@@ -132,5 +138,7 @@ def keep_share(num_images: int, full_views: int, prune_ratio: float) -> int:
     kept = round(num_images * full_views * (1 - prune_ratio))
     if kept < num_images:
         most = 1 - 1 / full_views
-        raise ConfigError(f"prune ratio {prune_ratio} leaves {kept} labels for {num_images} images; the largest that works is {most:.4f}")
+        raise ConfigError(
+            f"prune ratio {prune_ratio} leaves {kept} labels for {num_images} images; the largest that works is {most:.4f}"
+        )
     return kept

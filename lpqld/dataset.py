@@ -23,6 +23,8 @@ from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
 from lpqld.views import ViewRule, Views, render
 
+_DRAW_AHEAD = 2**19
+
 
 @dataclass(frozen=True)
 class LabelBatch:
@@ -72,7 +74,9 @@ class ViewDataset(Dataset[LabelBatch]):
         self._setup(bound, Views(bound, spec.view_rule, spec.seed), decoded.logits, spec.num_views, device)
 
     @classmethod
-    def hard(cls, images: ImageSet, rule: ViewRule, seed: int, num_epochs: int, device: str | torch.device) -> ViewDataset:
+    def hard(
+        cls, images: ImageSet, rule: ViewRule, seed: int, num_epochs: int, device: str | torch.device
+    ) -> ViewDataset:
         """The hard-label baseline: fresh views every epoch, each with its image's class."""
         dataset = cls.__new__(cls)
         dataset._setup(images, Views(images, rule, seed), None, images.num_images * num_epochs, device)
@@ -83,6 +87,8 @@ class ViewDataset(Dataset[LabelBatch]):
     ) -> None:
         self.images, self.device, self.num_labels = images, torch.device(device), num_labels
         self._views, self._logits = views, logits
+        # Drawing many views at once costs a twentieth of drawing them batch by batch; a view's parameters are 120 bytes.
+        self._drawn = views.draw(np.arange(num_labels)) if num_labels <= _DRAW_AHEAD else None
         self._pixels, self._image_labels = images.pixels.to(self.device), images.labels.to(self.device)
 
     def __len__(self) -> int:
@@ -91,7 +97,7 @@ class ViewDataset(Dataset[LabelBatch]):
     def __getitem__(self, positions: int | Sequence[int] | NDArray[np.int64]) -> LabelBatch:
         """The views and labels at `positions`."""
         index = np.atleast_1d(np.asarray(positions, dtype=np.int64))
-        params = self._views.draw(index)
+        params = self._views.draw(index) if self._drawn is None else self._drawn.take(index)
         image_labels = self._image_labels[torch.from_numpy(params.rows).to(self.device)]
         if self._logits is None:
             ids, values = image_labels[:, None], torch.zeros(len(index), 1, device=self.device)

@@ -88,7 +88,9 @@ class LabelSet:
         """
         sizes = [shard.num_views for shard in self.manifest.shards]
         if sizes != self.spec.shard_sizes:
-            raise DataError(f"{self.folder / MANIFEST_FILE}: shards hold {sizes} labels, expected {self.spec.shard_sizes}")
+            raise DataError(
+                f"{self.folder / MANIFEST_FILE}: shards hold {sizes} labels, expected {self.spec.shard_sizes}"
+            )
         for _ in self.shards():
             pass
         expected = {shard.file for shard in self.manifest.shards}

@@ -57,7 +57,9 @@ class Labeler:
         if bad.any():
             rows, numbers = self._views.rows_and_numbers(positions[[int(bad.argmax())]])
             image_id = int(self._views.images.ids[rows[0]])
-            raise DataError(f"the teacher's logits of image {image_id}, view {int(numbers[0])} are not finite; is it the right checkpoint?")
+            raise DataError(
+                f"the teacher's logits of image {image_id}, view {int(numbers[0])} are not finite; is it the right checkpoint?"
+            )
 
     def shard(self, spec: LabelSpec, index: int) -> bytes:
         """The bytes of shard `index`."""

@@ -97,9 +97,13 @@ def read_shard(folder: Path, spec: LabelSpec, index: int, shard: Shard) -> Logit
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); the label set is incomplete") from error
     if len(content) != shard.bytes:
-        raise DataError(f"{path}: {len(content)} bytes, the manifest says {shard.bytes}; the file is truncated or replaced")
+        raise DataError(
+            f"{path}: {len(content)} bytes, the manifest says {shard.bytes}; the file is truncated or replaced"
+        )
     if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise DataError(f"{path}: its checksum does not match the manifest; the file is damaged or from another label set")
+        raise DataError(
+            f"{path}: its checksum does not match the manifest; the file is damaged or from another label set"
+        )
     try:
         return decode_shard(spec, index, content, shard.num_views)
     except DataError as error:

@@ -32,7 +32,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}. Choose a folder with space that you may write to") from error
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror or error}. Choose a folder with space that you may write to"
+        ) from error
 
 
 def sweep_temporary_files(folder: Path) -> None:

@@ -186,7 +186,9 @@ def train(
             total_loss += loss.detach()
         mean_loss = float(total_loss) / steps_per_epoch
         if not math.isfinite(mean_loss):
-            raise DataError(f"the student's loss became {mean_loss} in epoch {epoch}; lower the learning rate ({recipe.lr:g})")
+            raise DataError(
+                f"the student's loss became {mean_loss} in epoch {epoch}; lower the learning rate ({recipe.lr:g})"
+            )
         due = evaluate_every is not None and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == recipe.epochs)
         val_accuracy = evaluate(student, validation) if due and validation is not None else None
         yield EpochMetrics(epoch, mean_loss, teacher_temperature, student_temperature, lr, val_accuracy)

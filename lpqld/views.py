@@ -183,7 +183,9 @@ class Views:
         """
         num_images = self.images.num_images
         if num_labels < num_images:
-            raise ConfigError(f"{num_labels} labels cannot cover {num_images} images; keep at least one label per image")
+            raise ConfigError(
+                f"{num_labels} labels cannot cover {num_images} images; keep at least one label per image"
+            )
         index = np.arange(num_images)
         num_views = num_labels // num_images + (index < num_labels % num_images)
         positions = (epoch % num_views) * num_images + index

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lpqld.errors import ConfigError
 from lpqld.sizes import parse_size
 from lpqld.student import Recipe
-from lpqld.temperature import SHAPES
 from lpqld.views import ViewRule
 
 LAYOUTS = (

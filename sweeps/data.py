@@ -11,8 +11,7 @@ import torch
 from lpqld.errors import DataError
 from lpqld.fit import FitEpoch, fit_teacher
 from lpqld.images import ImageSet
-from lpqld.teacher import Teacher, save_teacher
-from lpqld.teacher_files import load_teacher
+from lpqld.teacher import Teacher, load_teacher, save_teacher
 from sweeps.config import EvalConfig, ImagesConfig, SweepConfig, TeacherConfig
 
 _HALF = 0.5
@@ -102,5 +101,6 @@ def check_classes(images: ImageSet, evaluation: Evaluation) -> None:
     for what, found in (("validation", evaluation.validation), ("test", evaluation.test)):
         present = len(torch.unique(found.labels))
         if present < images.num_classes:
-            raise DataError(f"{found.source}: {present} of the {images.num_classes} classes are in the {what} set; pass a set with all")
-
+            raise DataError(
+                f"{found.source}: {present} of the {images.num_classes} classes are in the {what} set; pass a set with all"
+            )

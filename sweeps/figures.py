@@ -50,7 +50,7 @@ def figure(result: SweepResult) -> Figure:
     for point in on_front:
         axes.annotate(
             f"{100 * point.accuracy.mean:.1f}", (point.label_bytes, 100 * (point.accuracy.mean + point.accuracy.std)),
-            xytext=(-3, 5), textcoords="offset points", ha="right", va="bottom", fontsize=8.5, color=_BLUE, zorder=5,
+            xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=8.5, color=_BLUE, zorder=5,
         )  # fmt: skip
     _scatter(axes, others, "o", _BLUE, "not on the front", filled=False)
     for index, baseline in enumerate(result.baselines):
@@ -192,7 +192,7 @@ def _note(result: SweepResult) -> str:
 def _byte_limits(result: SweepResult) -> tuple[float, float]:
     """The ends of the byte axis: every size that is drawn, with a margin."""
     sizes = [p.label_bytes for p in (*result.points, *result.baselines) if p.label_bytes > 0] or [1000, 10_000]
-    margin = max(1.25, (max(sizes) / min(sizes)) ** 0.06)
+    margin = max(1.35, (max(sizes) / min(sizes)) ** 0.07)
     return min(sizes) / margin, max(sizes) * margin
 
 

@@ -75,7 +75,9 @@ def relabel(
     if (folder / MANIFEST_FILE).is_file():
         found = LabelSet.open(folder)
         if found.spec.fingerprint != spec.fingerprint:
-            raise ConfigError(f"{folder} holds another label set ({_differences(found.spec, spec)}); choose another --out")
+            raise ConfigError(
+                f"{folder} holds another label set ({_differences(found.spec, spec)}); choose another --out"
+            )
         progress(total, total)
         return found
     _claim(folder, spec)
@@ -83,7 +85,9 @@ def relabel(
     pending = [index for index in range(total) if not (folder / shard_file(index)).exists()]
     progress(total - len(pending), total)
     if pending:
-        _label_shards(teacher, images, spec, folder, pending, workers, lambda done: progress(total - len(pending) + done, total))
+        _label_shards(
+            teacher, images, spec, folder, pending, workers, lambda done: progress(total - len(pending) + done, total)
+        )
     shards = []
     for index, size in enumerate(spec.shard_sizes):
         shards.append(describe_shard(index, (folder / shard_file(index)).read_bytes(), size))
@@ -110,7 +114,9 @@ def _label_shards(
     context.retried_map_errors = ["OSError", "ConnectionError"]
     context.max_map_retries = 2
     resources = {"num_gpus": 1} if gpus else {"num_cpus": 1}
-    dataset = ray.data.from_items([{"shard": index} for index in pending], override_num_blocks=len(pending)).map_batches(
+    dataset = ray.data.from_items(
+        [{"shard": index} for index in pending], override_num_blocks=len(pending)
+    ).map_batches(
         _ShardWriter,
         fn_constructor_kwargs={
             "spec": spec,
@@ -131,7 +137,9 @@ def _label_shards(
                 raise kind(failure["message"])
             progress(done)
     except RayError as error:
-        raise LpqldError(f"relabeling failed on the cluster: {error}. What is finished is kept; run the same command again") from error
+        raise LpqldError(
+            f"relabeling failed on the cluster: {error}. What is finished is kept; run the same command again"
+        ) from error
 
 
 def _claim(folder: Path, spec: LabelSpec) -> None:
@@ -140,7 +148,9 @@ def _claim(folder: Path, spec: LabelSpec) -> None:
     job = folder / _JOB_FILE
     if job.is_file():
         if job.read_bytes() != claim:
-            raise ConfigError(f"{folder} holds the unfinished shards of another relabel job; choose another --out or delete it")
+            raise ConfigError(
+                f"{folder} holds the unfinished shards of another relabel job; choose another --out or delete it"
+            )
         return
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty and is no relabel job of this project; choose another --out")

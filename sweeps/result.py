@@ -99,5 +99,7 @@ def load_result(root: str | Path, experiment: str) -> SweepResult:
         there = f"finished sweeps there: {', '.join(known)}" if known else "no finished sweep is there"
         unfinished = " (it was started but has not finished: run the same `lpqld sweep` again to resume it)"
         hint = unfinished if path.parent.is_dir() else ""
-        raise ConfigError(f"no result of experiment {experiment!r} under {root}{hint}; {there}. Pass --root if it is elsewhere")
+        raise ConfigError(
+            f"no result of experiment {experiment!r} under {root}{hint}; {there}. Pass --root if it is elsewhere"
+        )
     return SweepResult.from_json(json.loads(path.read_text()))

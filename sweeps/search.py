@@ -67,7 +67,11 @@ class Space:
 def choice_of(config: dict[str, Any]) -> Choice:
     """The choice that Optuna's parameters of a budget stand for."""
     start, k = float(f"{config['start']:.3g}"), config["k"]
-    temperature = f"{start:g}" if config["shape"] == "constant" else f"{start:g}:{min(config['end'], start):.3g}:{config['shape']}"
+    temperature = (
+        f"{start:g}"
+        if config["shape"] == "constant"
+        else f"{start:g}:{min(config['end'], start):.3g}:{config['shape']}"
+    )
     return Choice(
         kind="search",
         budget=config["budget"],
@@ -88,7 +92,9 @@ def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -
     stored = shared.labels.logits.ids.shape[1]
     too_large = [k for k in search.k if k > stored]
     if too_large:
-        raise ConfigError(f"search.k {too_large}: the labels hold {stored} classes a view; choose k of at most {stored}")
+        raise ConfigError(
+            f"search.k {too_large}: the labels hold {stored} classes a view; choose k of at most {stored}"
+        )
     # The longest text that a trial's recipe can have in the manifest, so that what fits here fits there.
     longest = {"temperature": "12.34:12.34:cosine", "ca": "paper", "lr": 0.000123}
     sizes = {}
@@ -116,7 +122,9 @@ class BudgetSearch(Searcher):
         self._trials = trials
         self._studies = {}
         for space, points in zip(spaces, first_points, strict=True):
-            sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=max(3, trials // 3))
+            sampler = optuna.samplers.TPESampler(
+                seed=seed, multivariate=True, group=True, n_startup_trials=max(3, trials // 3)
+            )
             # Early stopping is Tune's; what a study sees of a stopped trial is its last value.
             self._studies[space.budget] = OptunaSearch(
                 space=space, metric=METRIC, mode=MODE, sampler=sampler, points_to_evaluate=points[:trials]
@@ -294,7 +302,9 @@ def search(
     grid = tuner.fit()
     if grid.errors:
         reason = str(grid.errors[0]).strip().splitlines()[-1]
-        raise LpqldError(f"{len(grid.errors)} trials failed, the first with: {reason}. Finished trials are kept; run the same command again")
+        raise LpqldError(
+            f"{len(grid.errors)} trials failed, the first with: {reason}. Finished trials are kept; run the same command again"
+        )
     results = []
     for outcome in grid:
         if outcome.config is None:

@@ -43,7 +43,9 @@ class _Clock:
     """Seconds by phase, kept on disk so that an interrupted sweep reports all of its time."""
 
     path: Path
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("teacher", "images", "relabel", "search", "confirm"), 0.0))
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("teacher", "images", "relabel", "search", "confirm"), 0.0)
+    )
 
     def __post_init__(self) -> None:
         if self.path.is_file():
@@ -89,7 +91,9 @@ def run_sweep(
         images = open_images(config.images)
         evaluation = open_evaluation(config.eval, images)
         check_classes(images, evaluation)
-        say(f"images: {images.num_images} of {images.num_classes} classes, {images.size} px, {format_bytes(images.image_bytes)}")
+        say(
+            f"images: {images.num_images} of {images.num_classes} classes, {images.size} px, {format_bytes(images.image_bytes)}"
+        )
     device = choose_device()
     with clock.phase("teacher"):
         teacher = fit_or_open_teacher(
@@ -99,9 +103,13 @@ def run_sweep(
         say(f"teacher: {teacher.spec.architecture}, test accuracy {teacher_accuracy:.2%}")
     with cluster(address):
         with clock.phase("relabel"):
-            master = _relabel(config, teacher, images, root, device, lambda done, total: progress("relabel", done, total))
+            master = _relabel(
+                config, teacher, images, root, device, lambda done, total: progress("relabel", done, total)
+            )
             real = _real_images(config, teacher, root, device)
-            say(f"labels: {master.spec.num_views} views, {format_bytes(master.num_bytes['total'])} in full, {master.folder}")
+            say(
+                f"labels: {master.spec.num_views} views, {format_bytes(master.num_bytes['total'])} in full, {master.folder}"
+            )
         shared = Shared(images, master.labels, evaluation.validation, evaluation.test, config.student.recipe(), real)
         all_bytes = all_label_bytes(shared.labels)
         budgets = config.search.budget_bytes(all_bytes)
@@ -113,7 +121,14 @@ def run_sweep(
             with clock.phase("search"):
                 counted.start("search", config.search.trials * len(budgets))
                 found = search(
-                    shared, spaces, config.search, config.paper, config.resources, folder, seed=config.seed, on_result=counted.add
+                    shared,
+                    spaces,
+                    config.search,
+                    config.paper,
+                    config.resources,
+                    folder,
+                    seed=config.seed,
+                    on_result=counted.add,
                 )
             with clock.phase("confirm"):
                 best = [_best(found, budget) for budget in budgets]
@@ -164,10 +179,14 @@ def _claim(folder: Path, config: SweepConfig) -> None:
         write_atomically(path, json.dumps(wanted, indent=2).encode())
         return
     found = json.loads(path.read_text())
-    changed = [key for key in sorted({*_flat(found), *_flat(wanted)}) if _flat(found).get(key) != _flat(wanted).get(key)]
+    changed = [
+        key for key in sorted({*_flat(found), *_flat(wanted)}) if _flat(found).get(key) != _flat(wanted).get(key)
+    ]
     if changed:
         shown = "; ".join(f"{key} was {_flat(found).get(key)!r}, now {_flat(wanted).get(key)!r}" for key in changed[:5])
-        raise ConfigError(f"{folder} was made by another configuration ({shown}). Pass another --name or --root, or delete it")
+        raise ConfigError(
+            f"{folder} was made by another configuration ({shown}). Pass another --name or --root, or delete it"
+        )
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -228,7 +247,11 @@ def _baselines(config: SweepConfig, shared: Shared, budgets: tuple[int, ...]) ->
     if shared.real is not None:
         choices.append(replace(constant, kind="real"))
     paper = Choice(
-        kind="paper", k=min(config.paper.k_for(num_classes), stored), temperature=config.paper.temperature, ca="paper", lr=recipe.lr
+        kind="paper",
+        k=min(config.paper.k_for(num_classes), stored),
+        temperature=config.paper.temperature,
+        ca="paper",
+        lr=recipe.lr,
     )
     for budget in budgets:
         for choice in (replace(constant, kind="prune", budget=budget), replace(paper, budget=budget)):

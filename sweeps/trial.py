@@ -157,7 +157,9 @@ def reference_views(budget: int, k: int, spec: Any) -> int:
     low, high = spec.num_images, spec.num_views
     smallest = reference_bytes(low, k, spec.batch_size)
     if smallest > budget:
-        raise ConfigError(f"the reference's files need {smallest} bytes for one label per image at k={k}, above {format_bytes(budget)}")
+        raise ConfigError(
+            f"the reference's files need {smallest} bytes for one label per image at k={k}, above {format_bytes(budget)}"
+        )
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if reference_bytes(middle, k, spec.batch_size) <= budget else (low, middle - 1)

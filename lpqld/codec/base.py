@@ -74,7 +74,9 @@ def check_finite(values: NDArray[np.floating[Any]]) -> None:
     """
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        raise DataError(f"view {int(bad.argmax())} of {len(values)} has a NaN or infinite logit; the teacher cannot label it")
+        raise DataError(
+            f"view {int(bad.argmax())} of {len(values)} has a NaN or infinite logit; the teacher cannot label it"
+        )
 
 
 def check_length(payload: bytes, expected: int, what: str) -> None:

@@ -24,5 +24,7 @@ def unpack(packed: bytes, count: int, bits: int) -> NDArray[np.int64]:
     if bits == 0:
         return np.zeros(count, dtype=np.int64)
     spread = np.zeros((count, 32), dtype=np.uint8)
-    spread[:, 32 - bits :] = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=count * bits).reshape(count, bits)
+    spread[:, 32 - bits :] = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=count * bits).reshape(
+        count, bits
+    )
     return np.packbits(spread, axis=1).view(">u4").reshape(count).astype(np.int64)

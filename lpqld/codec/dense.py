@@ -26,14 +26,18 @@ class Dense:
         """
         if isinstance(logits, Logits):
             if num_classes != logits.ids.shape[1]:
-                raise ConfigError(f"these labels keep {logits.ids.shape[1]} classes a view, not all {num_classes}; use a top-k codec")
+                raise ConfigError(
+                    f"these labels keep {logits.ids.shape[1]} classes a view, not all {num_classes}; use a top-k codec"
+                )
             logits = logits.dense(num_classes)
         check_finite(logits)
         with np.errstate(over="ignore"):
             half = logits.astype("<f2")
         overflown = ~np.isfinite(half).all(axis=1)
         if overflown.any():
-            raise DataError(f"view {int(overflown.argmax())} has a logit beyond fp16's largest, 65504; use a codec with a step")
+            raise DataError(
+                f"view {int(overflown.argmax())} has a logit beyond fp16's largest, 65504; use a codec with a step"
+            )
         return half.tobytes()
 
     def decode(self, payload: bytes, *, num_views: int, num_classes: int) -> Logits:

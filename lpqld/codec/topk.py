@@ -62,7 +62,9 @@ class TopK:
             return b"".join([*parts, half.tobytes()])
         scaled = np.rint(values.astype(np.float64) / self.step)
         if num_views and np.abs(scaled).max() > _LARGEST_STEP_COUNT:
-            raise DataError(f"a logit of {np.abs(values).max():g} is more than 2**31 steps of {self.step:g}; use a larger step")
+            raise DataError(
+                f"a logit of {np.abs(values).max():g} is more than 2**31 steps of {self.step:g}; use a larger step"
+            )
         steps = scaled.astype(np.int64)
         base = steps.max(axis=1, initial=-_LARGEST_STEP_COUNT) if num_views else np.zeros(0, dtype=np.int64)
         below = base[:, None] - steps
@@ -112,7 +114,9 @@ class TopK:
             raise DataError("top-k payload holds class ids that are out of range or out of order: the file is damaged")
         return ids.astype(np.int32)
 
-    def _select(self, logits: NDArray[np.floating[Any]] | Logits) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
+    def _select(
+        self, logits: NDArray[np.floating[Any]] | Logits
+    ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
         """The k largest of each view, ids ascending: ids and values [N, k]."""
         sparse = isinstance(logits, Logits)
         values = logits.values if isinstance(logits, Logits) else logits

@@ -60,7 +60,8 @@ def test_table_says_what_a_person_wants_to_know() -> None:
     rows = report.table(sweep())
     assert rows[2] == {
         "Name": "20 KB", "Labels": "19.4 KB", "Smaller": "124×", "Labels / images": "0.216×",
-        "Accuracy %": "93.1 ± 0.6", "Validation %": "93.8", "P": "0.93", "k": "5", "Bits": "6", "T": "20:2:cosine", "CA": "fit", "Front": "yes",
+        "Accuracy %": "93.1 ± 0.6", "Validation %": "93.8", "P": "0.93", "k": "5", "Bits": "6",
+        "T": "20:2:cosine", "CA": "fit", "Front": "yes",
     }  # fmt: skip
     hard = rows[5]
     assert (hard["Name"], hard["Labels"], hard["Smaller"], hard["k"], hard["Front"]) == (

@@ -1,0 +1,103 @@
+"""How close one label set is to another, to a teacher, and how sure its labels are."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lpqld.codec import Dense, Logits, TopK
+from lpqld.draws import permutation
+from lpqld.errors import DataError
+from lpqld.images import ImageSet
+from lpqld.labels import Labels
+from lpqld.teacher import Teacher
+from lpqld.views import Views, render
+
+TEMPERATURES = (20.0, 7.0, 2.0, 1.0)
+_SAMPLE_STREAM = 5
+_CHUNK = 4096
+# fp16's own step at a logit of 20 is 1/64: what labels without a step are compared in.
+_HALF_PRECISION_STEP = 1 / 64
+
+
+def probabilities(logits: Logits, temperature: float, num_classes: int) -> NDArray[np.float64]:
+    """softmax(values / temperature) over the kept classes, 0 elsewhere: [N, C]."""
+    scaled = logits.values.astype(np.float64) / temperature
+    weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    full = np.zeros((len(logits.ids), num_classes))
+    np.put_along_axis(full, logits.ids.astype(np.int64), weights / weights.sum(axis=1, keepdims=True), axis=1)
+    return full
+
+
+def entropy(labels: Labels, temperature: float = 1.0) -> float:
+    """Mean entropy of the labels at `temperature`, in nats."""
+    total = 0.0
+    for start in range(0, labels.spec.num_views, _CHUNK):
+        scaled = labels.logits.values[start : start + _CHUNK].astype(np.float64) / temperature
+        scaled -= scaled.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(scaled).sum(axis=1))
+        total += float((log_sum - (np.exp(scaled - log_sum[:, None]) * scaled).sum(axis=1)).sum())
+    return total / labels.spec.num_views
+
+
+def total_variation(labels: Labels, reference: Labels) -> dict[float, float]:
+    """Mean total-variation distance, in [0, 1], between two label sets' targets, by temperature.
+
+    Compared are the views that both hold, which are the first ones of each.
+
+    Raises:
+        DataError: the sets are of other images or other views.
+    """
+    ours, theirs = labels.spec, reference.spec
+    if (ours.images.fingerprint, ours.images.ids, ours.view_rule, ours.seed) != (
+        theirs.images.fingerprint,
+        theirs.images.ids,
+        theirs.view_rule,
+        theirs.seed,
+    ):
+        raise DataError(
+            f"these label sets hold other views and cannot be compared: images {ours.images.fingerprint[:16]} and "
+            f"{theirs.images.fingerprint[:16]}, seeds {ours.seed} and {theirs.seed}"
+        )
+    count = min(ours.num_views, theirs.num_views)
+    distances = dict.fromkeys(TEMPERATURES, 0.0)
+    for start in range(0, count, _CHUNK):
+        chunk = slice(start, min(start + _CHUNK, count))
+        for temperature in TEMPERATURES:
+            p = probabilities(labels.logits.take(chunk), temperature, ours.num_classes)
+            q = probabilities(reference.logits.take(chunk), temperature, ours.num_classes)
+            distances[temperature] += float(np.abs(p - q).sum()) / 2
+    return {temperature: distance / count for temperature, distance in distances.items()}
+
+
+@torch.inference_mode()
+def largest_difference(
+    labels: Labels, images: ImageSet, teacher: Teacher, *, num_views: int, seed: int, device: torch.device
+) -> float:
+    """The largest difference, in steps, between stored labels and those that `teacher` gives for a sample of views.
+
+    A constant shift of a label does not count (softmax does not see it). Labels without a step are compared in
+    steps of 1/64, what fp16 resolves at a logit of 20.
+
+    Raises:
+        DataError: the images or the teacher are not those of the labels.
+    """
+    spec = labels.spec
+    if teacher.num_classes != spec.num_classes:
+        raise DataError(f"the teacher has {teacher.num_classes} classes, the labels {spec.num_classes}")
+    bound = labels.images_of(images)
+    views = Views(bound, spec.view_rule, spec.seed)
+    sample = np.sort(permutation(seed, _SAMPLE_STREAM, 0, spec.num_views)[:num_views])
+    pixels, teacher = bound.pixels.to(device), teacher.to(device).eval()
+    step = spec.codec.step if isinstance(spec.codec, TopK) and spec.codec.step else _HALF_PRECISION_STEP
+    assert isinstance(spec.codec, TopK | Dense)
+    largest = 0.0
+    for start in range(0, len(sample), spec.batch_size):
+        positions = sample[start : start + spec.batch_size]
+        logits = teacher(render(pixels, views.draw(positions))).float().cpu().numpy()
+        stored = labels.logits.take(positions)
+        difference = np.take_along_axis(logits, stored.ids.astype(np.int64), axis=1) - stored.values
+        shift = (difference.max(axis=1, keepdims=True) + difference.min(axis=1, keepdims=True)) / 2
+        largest = max(largest, float(np.abs(difference - shift).max()) / step)
+    return largest

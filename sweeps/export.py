@@ -1,0 +1,121 @@
+"""Export: a sweep's best label sets, as they are or as plain Parquet."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lpqld.errors import ConfigError, DataError
+from lpqld.images import ImageSet
+from lpqld.labels import LabelSet
+from lpqld.sizes import format_bytes
+from lpqld.store import write_atomically
+from lpqld.views import Views
+from sweeps.config import SweepConfig
+from sweeps.data import open_images
+from sweeps.result import Point, SweepResult
+from sweeps.sweep import CONFIG_FILE
+
+FORMATS = ("lpqld", "parquet")
+
+
+def choose_points(result: SweepResult, budget: int | None, everything: bool) -> list[Point]:
+    """The best point by validation accuracy under `budget`, or the whole front.
+
+    Raises:
+        ConfigError: no label set fits the budget; the smallest is said.
+    """
+    if everything:
+        return [point for point in result.points if point.on_front]
+    fitting = [point for point in result.points if budget is None or point.label_bytes <= budget]
+    if not fitting:
+        smallest = min(point.label_bytes for point in result.points)
+        raise ConfigError(
+            f"no label set of {result.experiment} fits {format_bytes(budget or 0)}; the smallest has {smallest} bytes"
+        )
+    return [max(fitting, key=lambda point: (point.val_accuracy, -point.label_bytes))]
+
+
+def export(result: SweepResult, points: Sequence[Point], out: Path, export_format: str, root: Path) -> list[Path]:
+    """Write label sets: one into `out` itself, several into one sub-folder each.
+
+    Raises:
+        ConfigError: `out` is not empty, or the format is unknown.
+        DataError: a label set of the sweep is gone or damaged.
+    """
+    if export_format not in FORMATS:
+        raise ConfigError(f"format {export_format!r} is not known; choose one of {', '.join(FORMATS)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out {out} exists and is not empty; choose a new folder")
+    targets = []
+    for point in points:
+        target = out if len(points) == 1 else out / point.trial_id
+        source = root / result.experiment / "labels" / point.trial_id
+        if not source.is_dir():
+            raise DataError(f"{source}: the label set of {point.trial_id} is gone; run the sweep again")
+        label_set = LabelSet.open(source)
+        label_set.verify()
+        if export_format == "lpqld":
+            _copy(label_set, target)
+        else:
+            config = json.loads((root / result.experiment / CONFIG_FILE).read_text())
+            write_parquet(label_set, open_images(SweepConfig.model_validate(config).images), point, target)
+        targets.append(target)
+    return targets
+
+
+def _copy(label_set: LabelSet, target: Path) -> None:
+    """Copy a label set, its manifest last."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {target}: cannot be made ({error.strerror})") from error
+    for shard in label_set.manifest.shards:
+        write_atomically(target / shard.file, (label_set.folder / shard.file).read_bytes())
+    write_atomically(target / "manifest.json", (label_set.folder / "manifest.json").read_bytes())
+
+
+def write_parquet(label_set: LabelSet, images: ImageSet, point: Point, target: Path) -> None:
+    """Labels as plain columns that any Parquet reader understands, with every view's parameters spelled out.
+
+    Columns: image_id, view; ids and values (largest first); crop, partner_crop, box and cutout as fractions (top, left,
+    height, width); flip, partner_id, partner_flip, lam, color.
+    """
+    labels = label_set.labels
+    bound = labels.images_of(images)
+    views = Views(bound, labels.spec.view_rule, labels.spec.seed)
+    positions = np.arange(labels.spec.num_views)
+    params, (_, numbers) = views.draw(positions), views.rows_and_numbers(positions)
+
+    def lists(array: np.ndarray) -> pa.FixedSizeListArray:
+        flat = pa.array(np.ascontiguousarray(array).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
+
+    table = pa.table(
+        {
+            "image_id": bound.ids[params.rows],
+            "view": numbers,
+            "ids": lists(labels.logits.ids),
+            "values": lists(labels.logits.values),
+            "crop": lists(params.crop),
+            "flip": params.flip,
+            "partner_id": bound.ids[params.partner],
+            "partner_crop": lists(params.partner_crop),
+            "partner_flip": params.partner_flip,
+            "lam": params.lam,
+            "box": lists(params.box),
+            "cutout": lists(params.cutout),
+            "color": lists(params.color),
+        }
+    )
+    about = {"spec": labels.spec.to_json(), "accuracy": asdict(point.accuracy), "trial_id": point.trial_id}
+    sink = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({"lpqld": json.dumps(about)}), sink, compression="zstd")
+    write_atomically(target / "labels.parquet", sink.getvalue())
