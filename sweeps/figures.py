@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from lpqld.sizes import format_bytes
@@ -51,6 +52,7 @@ def figure(result: SweepResult) -> Figure:
         axes.annotate(
             f"{100 * point.accuracy.mean:.1f}", (point.label_bytes, 100 * (point.accuracy.mean + point.accuracy.std)),
             xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=8.5, color=_BLUE, zorder=5,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
     _scatter(axes, others, "o", _BLUE, "not on the front", filled=False)
     for index, baseline in enumerate(result.baselines):

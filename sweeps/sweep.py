@@ -336,7 +336,6 @@ class _Counter:
             {**result.config, "budget": result.choice.budget, "seed": result.seed, "phase": self._phase},
             [vars(metrics) for metrics in result.history],
             metrics,
-            {"lpqld.kind": result.choice.kind, "lpqld.stopped_early": str(not result.finished)},
-            "FINISHED",
+            tags={"lpqld.kind": result.choice.kind, "lpqld.stopped_early": str(not result.finished)},
         )
         self._progress(self._phase, self._done, self._total)

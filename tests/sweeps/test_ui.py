@@ -7,6 +7,7 @@ LPQLD_SCREENSHOT_DIR keeps the screenshots; `look_at(root, experiment, folder)` 
 import contextlib
 import os
 import queue
+import re
 import shutil
 import signal
 import socket
@@ -93,10 +94,14 @@ def served(root: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 def look_at(root: Path, experiment: str, folder: Path) -> dict[str, Any]:
     """Serve `root`, open the sweep's parent run and its front in a browser, leave screenshots in `folder`."""
+    from mlflow import MlflowClient
     from playwright.sync_api import sync_playwright
 
     folder.mkdir(parents=True, exist_ok=True)
     seen: dict[str, Any] = {}
+    found = MlflowClient(tracking_uri=f"sqlite:///{root.resolve()}/mlflow.db").get_experiment_by_name(experiment)
+    assert found is not None, f"no experiment {experiment!r} under {root}"
+    experiment_id = found.experiment_id
     with served(root) as (address, _), sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
         context = playwright.chromium.launch_persistent_context(
             profile,
@@ -111,11 +116,13 @@ def look_at(root: Path, experiment: str, folder: Path) -> dict[str, Any]:
             "request", lambda r: foreign.append(r.url) if not r.url.startswith((server, "data:", "blob:")) else None
         )
         page.set_default_timeout(30_000)
-        page.goto(address)
+        seen["announced"] = address
+        page.goto(f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning")
         # A panel for asking a language model opens by itself; the choice of face is kept for the pages that follow.
         page.get_by_role("button", name="Close").click()
         page.get_by_text("Model training", exact=True).click()
-        run_link = page.locator("a[href*='/runs/']").filter(has_text=experiment).last
+        named = re.compile(rf"^\s*{re.escape(experiment)}\s*$")
+        run_link = page.locator("a[href*='/runs/']").filter(has_text=named).first
         run_link.wait_for()
         seen["runs"] = [link.inner_text() for link in page.locator("a[href*='/runs/']").all()]
         # The trials lie folded under their sweep.
@@ -123,7 +130,6 @@ def look_at(root: Path, experiment: str, folder: Path) -> dict[str, Any]:
         page.wait_for_timeout(1000)
         seen["unfolded"] = [link.inner_text() for link in page.locator("a[href*='/runs/']").all()]
         page.screenshot(path=str(folder / "ui_runs.png"))
-        run_link = page.locator("a[href*='/runs/']").filter(has_text=experiment).first
         run_link.click()
         page.get_by_role("tab", name="Artifacts").click()
         page.get_by_text("front.png", exact=True).first.click()
@@ -136,7 +142,7 @@ def look_at(root: Path, experiment: str, folder: Path) -> dict[str, Any]:
         chart.wait_for()
         page.screenshot(path=str(folder / "ui_interactive.png"))
         page.get_by_text("front_table.json", exact=True).first.click()
-        page.get_by_text("20:2:step").first.wait_for()
+        page.get_by_text("Labels / images").first.wait_for()
         page.screenshot(path=str(folder / "ui_table.png"))
         seen["foreign_requests"] = foreign
         context.close()
@@ -155,6 +161,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @needs_browser
 def test_browser_shows_the_sweep_its_trials_and_its_front_without_a_network(root: Path, tmp_path: Path) -> None:
     seen = look_at(root, "digits", Path(os.environ.get("LPQLD_SCREENSHOT_DIR") or tmp_path))
+    assert seen["announced"].endswith("/#/experiments/1/runs?workflowType=machine_learning")
     assert seen["runs"] == ["digits"]
     assert sorted(seen["unfolded"]) == ["digits", "k=3", "k=5"]
     assert seen["image_width"] == 1280

@@ -1,0 +1,309 @@
+"""`lpqld relabel`, `lpqld compress`, `lpqld inspect`, `lpqld verify`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli import options
+from cli.output import Answer, Reporter, command
+from lpqld.errors import ConfigError, DataError
+from lpqld.sizes import format_bytes, parse_size
+
+K = Annotated[int | None, typer.Option("--k", min=1, help="Classes kept per label; default: all.")]
+Bits = Annotated[int, typer.Option("--bits", min=2, max=16, help="Bits per value; 16 is fp16.")]
+Codec = Annotated[str | None, typer.Option("--codec", help="How labels are encoded: dense or topk.")]
+LabelsArgument = Annotated[Path, typer.Argument(metavar="LABELS", help="A label set.")]
+OptionalTeacher = Annotated[Path | None, typer.Option("--teacher", help="Teacher checkpoint.")]
+
+
+def _facts(document: dict[str, Any]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in document.items():
+        table.add_row(key.replace("_", " "), value if isinstance(value, str) else str(value))
+    return table
+
+
+def _describe(label_set: Any) -> dict[str, Any]:
+    spec, num_bytes = label_set.spec, label_set.num_bytes
+    return {
+        "path": str(label_set.folder),
+        "num_images": spec.num_images,
+        "num_classes": spec.num_classes,
+        "num_views": spec.num_views,
+        "prune_ratio": spec.prune_ratio,
+        "codec": spec.codec.to_json(),
+        "bytes": num_bytes,
+        "bytes_per_view": num_bytes["total"] / spec.num_views,
+        "image_bytes": spec.images.image_bytes,
+        "labels_to_images": num_bytes["total"] / max(1, spec.images.image_bytes),
+    }
+
+
+@command
+def relabel(
+    images: options.Images,
+    teacher: options.Teacher,
+    views: Annotated[int, typer.Option("--views", min=1, help="Views per image.")],
+    arch: options.Arch = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the label set; default: one under --root.")] = None,
+    ipc: options.Ipc = None,
+    size: options.Size = None,
+    k: K = None,
+    bits: Bits = 16,
+    codec: Codec = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="The teacher's batch.")] = 100,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Teachers at work at once.")] = None,
+    skip_bad_images: Annotated[
+        bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be decoded, naming them.")
+    ] = False,
+    preset: Annotated[str | None, typer.Option("--preset", help="Draw views as this preset does.")] = None,
+    classes: options.Classes = None,
+    input_size: options.InputSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    address: options.Address = None,
+    seed: options.Seed = 0,
+    root: options.Root = Path("runs"),
+) -> Answer:
+    """Label views of images with a teacher, sharded over the Ray cluster; run again, it resumes.
+
+    Views are crops, flips and CutMix unless --preset says otherwise. Example:
+
+    lpqld relabel --images digits:train --ipc 10 --teacher teacher.safetensors --views 300 --preset digits --out labels
+    """
+    from lpqld.relabel import specify
+    from lpqld.teacher import choose_device
+    from sweeps.cluster import cluster
+    from sweeps.config import ImagesConfig, TeacherConfig, ViewsConfig, load_config
+    from sweeps.data import open_images, open_teacher
+    from sweeps.relabel import relabel as run
+
+    rule = (ViewsConfig() if preset is None else load_config(preset).views).rule()
+    opened = open_images(ImagesConfig(source=images, ipc=ipc, size=size, seed=seed), skip_bad=skip_bad_images)
+    network = open_teacher(
+        TeacherConfig(
+            source=str(teacher),
+            architecture=arch,
+            classes=classes,
+            input_size=input_size,
+            mean=options.parse_triple(mean, "--mean"),
+            std=options.parse_triple(std, "--std"),
+        ),
+        opened,
+    )
+    chosen = codec or ("dense" if k is None else "topk")
+    device = choose_device()
+    spec = specify(
+        network,
+        opened,
+        rule,
+        views_per_image=views,
+        seed=seed,
+        batch_size=batch_size,
+        codec=chosen,
+        k=k,
+        bits=bits,
+        device=device,
+    )
+    folder = out or root / "labels" / spec.fingerprint[:16]
+    with Reporter() as reporter, cluster(address):
+        for name in opened.skipped:
+            reporter.say(f"left out: {name}")
+        label_set = run(
+            network,
+            opened,
+            spec,
+            folder,
+            workers=workers,
+            progress=lambda done, total: reporter.progress("relabel", done, total),
+        )
+    document = {**_describe(label_set), "skipped": list(opened.skipped)}
+    return Answer(document, _facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))
+
+
+@command
+def compress(
+    src: Annotated[Path, typer.Argument(metavar="SRC", help="A label set.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the smaller one.")],
+    prune_ratio: Annotated[
+        float | None, typer.Option("--prune-ratio", help="Share of views not kept, in [0, 1), of those before pruning.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="Keep as many views as fit, such as 1MB.")] = None,
+    codec: Codec = None,
+    k: K = None,
+    bits: Annotated[int | None, typer.Option("--bits", min=2, max=16, help="Bits per value; 16 is fp16.")] = None,
+) -> Answer:
+    """Prune and re-encode a label set.
+
+    Example: lpqld compress labels small --prune-ratio 0.9 --k 5 --bits 4
+    """
+    from lpqld.codec import TopK, codec_for
+    from lpqld.compress import encode, fill_budget, keep_share
+    from lpqld.labels import LabelSet
+
+    if prune_ratio is not None and budget is not None:
+        raise ConfigError("--prune-ratio and --budget both say how many views to keep; pass one of them")
+    labels = LabelSet.open(src).labels
+    spec = labels.spec
+    chosen = spec.codec
+    if codec is not None or k is not None or bits is not None:
+        stored = labels.logits.ids.shape[1]
+        name = codec or ("topk" if k is not None or bits is not None or isinstance(chosen, TopK) else "dense")
+        if name == "dense" and stored < spec.num_classes:
+            raise ConfigError(f"{src} keeps {stored} of {spec.num_classes} classes; codec dense cannot bring the rest back")
+        kept = stored if name == "topk" and k is None else k
+        chosen = codec_for(name, k=kept, bits=bits or 16, num_classes=spec.num_classes, pilot=labels.logits)
+    if budget is not None:
+        encoded = fill_budget(labels, chosen, parse_size(budget), spec.recipe)
+    else:
+        wanted = spec.num_views if prune_ratio is None else keep_share(spec.num_images, spec.full_views, prune_ratio)
+        if wanted > spec.num_views:
+            raise ConfigError(
+                f"--prune-ratio {prune_ratio} keeps {wanted} views; {src} holds {spec.num_views} (prune ratio {spec.prune_ratio:.4f})"
+            )
+        encoded = encode(labels, chosen, num_views=wanted, recipe=spec.recipe)
+    encoded.write(out)
+    document = _describe(LabelSet.open(out))
+    return Answer(document, _facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))
+
+
+@command
+def inspect(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A label set, or an image set.")],
+    against: Annotated[Path | None, typer.Option("--against", help="Another label set of the same views.")] = None,
+    teacher: OptionalTeacher = None,
+    arch: options.Arch = None,
+    size: options.Size = None,
+    classes: options.Classes = None,
+    input_size: options.InputSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+) -> Answer:
+    """Say what a label set or an image set is: sizes, bytes, entropy; fidelity --against another; diversity to a --teacher."""
+    from lpqld.manifest import MANIFEST_FILE
+
+    if (Path(path) / MANIFEST_FILE).is_file():
+        return _inspect_labels(Path(path), against)
+    if against is not None:
+        raise ConfigError(f"--against compares label sets; {path} holds no {MANIFEST_FILE}")
+    return _inspect_images(path, size, teacher, arch, classes, input_size, mean, std)
+
+
+def _inspect_labels(path: Path, against: Path | None) -> Answer:
+    from lpqld.fidelity import entropy, total_variation
+    from lpqld.labels import LabelSet
+
+    label_set = LabelSet.open(path)
+    labels = label_set.labels
+    document = {
+        **_describe(label_set),
+        "teacher": label_set.spec.teacher,
+        "entropy": entropy(labels),
+        "recipe": label_set.spec.recipe,
+        "images": {"source": label_set.spec.images.source, "fingerprint": label_set.spec.images.fingerprint},
+    }
+    if against is not None:
+        distances = total_variation(labels, LabelSet.open(against).labels)
+        document["total_variation"] = {f"{temperature:g}": distance for temperature, distance in distances.items()}
+    parts = ", ".join(f"{key} {format_bytes(value)}" for key, value in document["bytes"].items())
+    text = {**document, "bytes": parts, "bytes_per_view": f"{document['bytes_per_view']:.2f}"}
+    text["prune_ratio"] = f"{document['prune_ratio']:.4f}"
+    text["labels_to_images"] = f"{document['labels_to_images']:.2f}"
+    text["entropy"] = f"{document['entropy']:.3f} nats at T = 1"
+    text["teacher"] = f"{label_set.spec.teacher['architecture']} {label_set.spec.teacher['fingerprint'][:16]}"
+    return Answer(document, _facts(text))
+
+
+def _inspect_images(
+    path: str,
+    size: int | None,
+    teacher: Path | None,
+    arch: str | None,
+    classes: str | None,
+    input_size: int | None,
+    mean: str | None,
+    std: str | None,
+) -> Answer:
+    from lpqld.diversity import within_class_similarity
+    from lpqld.images import ImageSet
+    from lpqld.teacher import accuracy, choose_device, load_teacher
+
+    images = ImageSet.open(path, size=size)
+    counts = images.labels.bincount(minlength=images.num_classes)
+    document: dict[str, Any] = {
+        "path": path,
+        "num_images": images.num_images,
+        "num_classes": images.num_classes,
+        "images_per_class": {"smallest": int(counts.min()), "largest": int(counts.max())},
+        "size": images.size,
+        "resize": images.resize,
+        "image_bytes": images.image_bytes,
+        "fingerprint": images.fingerprint,
+    }
+    if teacher is not None:
+        network = load_teacher(
+            teacher,
+            architecture=arch,
+            classes=classes,
+            input_size=input_size,
+            mean=options.parse_triple(mean, "--mean"),
+            std=options.parse_triple(std, "--std"),
+            image_class_names=images.class_names,
+        )
+        device = choose_device()
+        document["teacher_accuracy"] = accuracy(network.to(device), images, device=device)
+        document["within_class_similarity"] = within_class_similarity(network, images, device)
+    return Answer(document, _facts({**document, "image_bytes": format_bytes(images.image_bytes)}))
+
+
+@command
+def verify(
+    labels: LabelsArgument,
+    images: Annotated[str | None, typer.Option("--images", help=options.IMAGES_HELP)] = None,
+    teacher: OptionalTeacher = None,
+    arch: options.Arch = None,
+    size: options.Size = None,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="How many labels to recompute.")] = 256,
+    classes: options.Classes = None,
+    input_size: options.InputSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    seed: options.Seed = 0,
+) -> Answer:
+    """Check every checksum of a label set; with --images and --teacher, recompute a sample of its labels.
+
+    Recomputed labels may differ by rounding; more than one step is an error.
+    """
+    from lpqld.fidelity import largest_difference
+    from lpqld.images import ImageSet
+    from lpqld.labels import LabelSet
+    from lpqld.teacher import choose_device, load_teacher
+
+    if (images is None) != (teacher is None):
+        raise ConfigError("recomputing labels needs both --images and --teacher")
+    label_set = LabelSet.open(labels)
+    label_set.verify()
+    document: dict[str, Any] = {"path": str(labels), "num_views": label_set.spec.num_views, "checksums": "ok"}
+    if images is not None and teacher is not None:
+        opened = ImageSet.open(images, size=size or label_set.spec.images.size)
+        network = load_teacher(
+            teacher,
+            architecture=arch,
+            classes=classes,
+            input_size=input_size,
+            mean=options.parse_triple(mean, "--mean"),
+            std=options.parse_triple(std, "--std"),
+            image_class_names=label_set.spec.images.class_names,
+        )
+        steps = largest_difference(
+            label_set.labels, opened, network, num_views=sample, seed=seed, device=choose_device()
+        )
+        document |= {"recomputed": min(sample, label_set.spec.num_views), "largest_difference_in_steps": steps}
+        if steps > 1:
+            raise DataError(
+                f"{labels}: recomputed labels differ by up to {steps:.1f} steps (1 is the most that rounding explains); the "
+                f"teacher, its normalisation or its class map are not those that made this set ({label_set.spec.teacher})"
+            )
+    return Answer(document, _facts(document))

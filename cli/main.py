@@ -1,0 +1,55 @@
+"""The `lpqld` command."""
+
+from typing import Annotated
+
+import typer
+
+from cli import labels, results, sweep, train
+from lpqld.version import __version__
+
+app = typer.Typer(
+    name="lpqld",
+    help="Small soft labels for dataset distillation. Start with `lpqld sweep digits`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Small soft labels for dataset distillation. Start with `lpqld sweep digits`."""
+
+
+app.command()(sweep.sweep)
+app.command()(sweep.presets)
+app.command()(sweep.plan)
+app.add_typer(train.teacher_app, name="teacher")
+app.command()(labels.relabel)
+app.command()(labels.compress)
+app.command()(train.train)
+app.command()(labels.inspect)
+app.command()(labels.verify)
+app.command()(results.pareto)
+app.command()(results.export)
+app.command()(results.ui)
+
+
+def main() -> None:
+    """Entry point of the `lpqld` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Options that several commands share, spelled once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lpqld.errors import ConfigError
+
+IMAGES_HELP = (
+    "Images: a Parquet file, a folder or glob of them, an image folder, a folder that lpqld wrote, or digits, "
+    "digits:train, digits:val, digits:test."
+)
+
+Root = Annotated[Path, typer.Option("--root", help="Folder of all results.")]
+Address = Annotated[
+    str | None, typer.Option("--address", help="Address of a Ray cluster; default: RAY_ADDRESS, else a local one.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]
+Images = Annotated[str, typer.Option("--images", help=IMAGES_HELP)]
+Evaluation = Annotated[str, typer.Option("--eval", help="Evaluation images, in any of the layouts of --images.")]
+Teacher = Annotated[Path, typer.Option("--teacher", help="Teacher checkpoint: .safetensors, or .pth/.pt/.th of weights.")]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch", help="Architecture: convnet, cifar_resnet20, cifar_resnet56, tiny_resnet18, or any name of timm's."
+    ),
+]
+Ipc = Annotated[
+    int | None, typer.Option("--ipc", min=1, help="Images per class, a seeded random choice; default: all images.")
+]
+Size = Annotated[
+    int | None, typer.Option("--size", min=1, help="Side in pixels that images are brought to; default: their own.")
+]
+Classes = Annotated[
+    str | None,
+    typer.Option("--classes", help="Names of the teacher's outputs in order: a JSON or text FILE, or imagenet-1k."),
+]
+InputSize = Annotated[int | None, typer.Option("--input-size", min=1, help="Side in pixels that the teacher takes.")]
+Mean = Annotated[str | None, typer.Option("--mean", help="The teacher's input mean, such as 0.5,0.5,0.5.")]
+Std = Annotated[str | None, typer.Option("--std", help="The teacher's input deviation, such as 0.5,0.5,0.5.")]
+
+
+def parse_triple(text: str | None, option: str) -> tuple[float, float, float] | None:
+    """Three numbers, one per channel, or one for all.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        values = []
+    if len(values) == 1:
+        values *= 3
+    if len(values) != 3:
+        raise ConfigError(f"{option} {text!r}: expected three numbers, such as 0.485,0.456,0.406")
+    return values[0], values[1], values[2]

@@ -1,0 +1,243 @@
+"""`lpqld sweep`, `lpqld presets`, `lpqld plan`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.table import Table
+
+from cli import options
+from cli.output import Answer, Reporter, command
+from lpqld.sizes import format_bytes
+
+
+def _complete_preset(incomplete: str) -> list[str]:
+    from sweeps.config import preset_names
+
+    return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+Preset = Annotated[
+    str,
+    typer.Argument(
+        metavar="PRESET|FILE.yaml", help="A preset (see `lpqld presets`) or a YAML file.", autocompletion=_complete_preset
+    ),
+]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting, as key=value with dots. Repeatable.")]
+Budget = Annotated[
+    list[str] | None,
+    typer.Option("--budget", help="Bytes for labels, such as 50KB, or x40 for a fortieth of all labels. Repeatable."),
+]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the experiment; default: the preset's.")]
+ImagesOption = Annotated[str | None, typer.Option("--images", help=options.IMAGES_HELP)]
+EvalOption = Annotated[str | None, typer.Option("--eval", help="Evaluation images: the test set (half of it without --val).")]
+Val = Annotated[str | None, typer.Option("--val", help="Validation images, which select; default: half of --eval.")]
+TeacherOption = Annotated[
+    str | None, typer.Option("--teacher", help="Teacher checkpoint: .safetensors, or .pth/.pt/.th of weights.")
+]
+TeacherArch = Annotated[str | None, typer.Option("--teacher-arch", help="The teacher's architecture.")]
+StudentArch = Annotated[str | None, typer.Option("--student-arch", help="The student's architecture.")]
+Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Trials per budget.")]
+
+
+def _settings(
+    assignments: list[str] | None,
+    *,
+    budget: list[str] | None,
+    trials: int | None,
+    name: str | None,
+    images: str | None,
+    val: str | None,
+    evaluation: str | None,
+    teacher: str | None,
+    teacher_arch: str | None,
+    student_arch: str | None,
+    ipc: int | None,
+    classes: str | None,
+    input_size: int | None,
+    mean: str | None,
+    std: str | None,
+    seed: int | None = None,
+) -> dict[str, Any]:
+    """Options as dotted settings; `--set` comes first, so that an option wins over it."""
+    from sweeps.config import parse_settings
+
+    settings = parse_settings(assignments or [])
+    if evaluation is not None and val is None:
+        settings.setdefault("eval.val", None)
+    if teacher is not None and teacher_arch is None and teacher.endswith(".safetensors"):
+        settings.setdefault("teacher.architecture", None)  # its own metadata knows better than the preset
+    given = {
+        "search.budgets": budget or None,
+        "search.trials": trials,
+        "name": name,
+        "images.source": images,
+        "eval.val": val,
+        "eval.source": evaluation,
+        "teacher.source": teacher,
+        "teacher.architecture": teacher_arch,
+        "student.architecture": student_arch,
+        "images.ipc": ipc,
+        "teacher.classes": classes,
+        "teacher.input_size": input_size,
+        "teacher.mean": options.parse_triple(mean, "--mean"),
+        "teacher.std": options.parse_triple(std, "--std"),
+        "seed": seed,
+    }
+    return {**settings, **{key: value for key, value in given.items() if value is not None}}
+
+
+@command
+def sweep(
+    preset: Preset,
+    set_: Set = None,
+    budget: Budget = None,
+    trials: Trials = None,
+    name: Name = None,
+    images: ImagesOption = None,
+    val: Val = None,
+    evaluation: EvalOption = None,
+    teacher: TeacherOption = None,
+    teacher_arch: TeacherArch = None,
+    student_arch: StudentArch = None,
+    ipc: options.Ipc = None,
+    classes: options.Classes = None,
+    input_size: options.InputSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    address: options.Address = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")] = None,
+    root: options.Root = Path("runs"),
+) -> Answer:
+    """The main job: relabel once, search every budget, confirm the best, report the Pareto front.
+
+    Interrupted, the same command goes on where it stopped. Try `lpqld sweep digits`: it needs no data.
+    """
+    from sweeps.config import load_config
+    from sweeps.report import text_table
+    from sweeps.sweep import run_sweep
+
+    given = {
+        "budget": budget,
+        "trials": trials,
+        "name": name,
+        "images": images,
+        "val": val,
+        "evaluation": evaluation,
+        "teacher": teacher,
+        "teacher_arch": teacher_arch,
+        "student_arch": student_arch,
+        "ipc": ipc,
+        "classes": classes,
+        "input_size": input_size,
+        "mean": mean,
+        "std": std,
+        "seed": seed,
+    }
+    config = load_config(preset, _settings(set_, **given))
+    with Reporter() as reporter:
+        result = run_sweep(config, root, address=address, say=reporter.say, progress=reporter.progress)
+    return Answer(result.to_json(), Group(text_table(result), _next_lines(config, result, root)))
+
+
+def _next_lines(config: Any, result: Any, root: Path) -> str:
+    """The exact commands to type next."""
+    best = max(result.points, key=lambda point: (point.on_front, point.val_accuracy))
+    at_root = "" if root == Path("runs") else f" --root {root}"
+    out = f"{config.name}-labels"
+    seconds = ", ".join(f"{phase} {spent:.0f} s" for phase, spent in result.seconds.items())
+    notes = "".join(f"\nNote: {note}" for note in result.notes)
+    return (
+        f"{seconds}{notes}\n"
+        f"Report: {root / config.name / 'report'}. Next:\n"
+        f"  lpqld export {config.name} --budget {best.budget} --out {out}{at_root}\n"
+        f"  lpqld train --labels {out} --images {config.images.source} --eval {config.eval.source}\n"
+        f"  lpqld ui{at_root}"
+    )
+
+
+@command
+def presets() -> Answer:
+    """List the presets."""
+    from sweeps.config import load_config, preset_names
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("preset", "classes", "side", "budgets", "what"):
+        table.add_column(column)
+    documents = []
+    for name in preset_names():
+        config = load_config(name)
+        needs = config.images.source is None
+        documents.append({"name": name, "description": config.description, "needs_data": needs, **_short(config)})
+        row = (str(config.num_classes), f"{config.images.size} px", " ".join(config.search.budgets))
+        table.add_row(name, *row, config.description)
+    return Answer(documents, table)
+
+
+def _short(config: Any) -> dict[str, Any]:
+    return {
+        "num_classes": config.num_classes,
+        "image_size": config.images.size,
+        "images_per_class": config.images.ipc,
+        "budgets": list(config.search.budgets),
+    }
+
+
+@command
+def plan(
+    preset: Preset,
+    set_: Set = None,
+    budget: Budget = None,
+    trials: Trials = None,
+    images: ImagesOption = None,
+    teacher_arch: TeacherArch = None,
+    student_arch: StudentArch = None,
+    ipc: options.Ipc = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")] = None,
+    root: options.Root = Path("runs"),
+) -> Answer:
+    """Say what a sweep would store, relabel and train, and how long that takes here, before anything starts.
+
+    Rates are measured for a few seconds on this machine; without --images, the bytes of images are estimated.
+    """
+    from sweeps.config import load_config
+    from sweeps.plan import make_plan
+
+    del root  # a plan stores nothing; the option is there so that a sweep's line can be planned as it is
+    nothing = dict.fromkeys(("name", "val", "evaluation", "teacher", "classes", "input_size", "mean", "std"))
+    given = {"budget": budget, "trials": trials, "images": images, "teacher_arch": teacher_arch}
+    given |= {"student_arch": student_arch, "ipc": ipc, "seed": seed}
+    made = make_plan(load_config(preset, _settings(set_, **nothing, **given)))  # type: ignore[arg-type]
+    return Answer(made.to_json(), _plan_text(made))
+
+
+def _plan_text(made: Any) -> Group:
+    estimated = " (estimated)" if made.image_bytes_are_estimated else ""
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    rows = {
+        "images": f"{made.num_images:,} of {made.num_classes:,} classes, {made.image_size} px, "
+        f"{format_bytes(made.image_bytes)}{estimated}",
+        "views": f"{made.num_views:,}, {made.views_per_image} per image",
+        "all labels, fp16": f"{format_bytes(made.all_label_bytes)}, {format_bytes(made.bytes_per_label)} a label, "
+        f"{made.labels_to_images:.1f} x the images",
+        "master on disk": f"{format_bytes(made.master_bytes)} in {made.num_shards:,} shards",
+        "memory per relabel worker": format_bytes(made.worker_memory),
+        "relabel": f"{made.relabel_hours:.2f} {made.device}-hours at {made.relabel_rate:,.0f} views/s",
+        "students": f"{made.num_trainings} trainings, {made.train_hours:.2f} {made.device}-hours at {made.train_rate:,.0f} views/s",
+    }
+    for key, value in rows.items():
+        facts.add_row(key, value)
+    budgets = Table(box=None, pad_edge=False)
+    for column in ("budget", "compression", "labels / images", "k", "bytes per label", "prune ratio"):
+        budgets.add_column(column, justify="right")
+    for budget in made.budgets:
+        budgets.add_row(
+            format_bytes(budget.budget),
+            f"x{budget.compression:.0f}",
+            f"{budget.labels_to_images:.2f}",
+            f"{budget.k[0]} - {budget.k[1]}",
+            f"{budget.bytes_per_label[0]:.1f} - {budget.bytes_per_label[1]:.1f}",
+            f"{budget.prune_ratio[0]:.4f} - {budget.prune_ratio[1]:.4f}",
+        )
+    return Group(facts, "", budgets)

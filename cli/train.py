@@ -1,0 +1,141 @@
+"""`lpqld train` and `lpqld teacher fit`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import options
+from cli.output import Answer, Reporter, command
+from lpqld.errors import ConfigError
+
+teacher_app = typer.Typer(help="Train teachers.", no_args_is_help=True)
+
+
+@command
+def train(
+    images: options.Images,
+    labels: Annotated[Path, typer.Option("--labels", help="A label set.")],
+    evaluation: options.Evaluation,
+    arch: options.Arch = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the images.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many students, each from a seed of its own.")] = 3,
+    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Views per step.")] = None,
+    temperature: Annotated[
+        str | None, typer.Option("--temperature", help="The teacher's: 20, 20:2:step, 20:2:cosine, or 2:20:step.")
+    ] = None,
+    ca: Annotated[str | None, typer.Option("--ca", help="The student's temperature: fit, paper or off.")] = None,
+    order: Annotated[
+        str, typer.Option("--order", help="views: every image once an epoch; recorded: as an imported set was made.")
+    ] = "views",
+    resize_ratio: Annotated[
+        float, typer.Option("--resize-ratio", min=1.0, help="Evaluation images: side before the central crop / side.")
+    ] = 1.0,
+    address: options.Address = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The first seed; the others follow it.")] = 1,
+    root: options.Root = Path("runs"),
+) -> Answer:
+    """Train students on a label set and report their accuracy over seeds.
+
+    What is not given comes from the recipe in the label set's manifest. Example:
+
+    lpqld train --labels digits-labels --images digits:train --eval digits:test
+    """
+    from lpqld.images import ImageSet
+    from lpqld.labels import LabelSet
+    from lpqld.student import Recipe
+    from sweeps.cluster import cluster
+    from sweeps.result import Accuracy
+    from sweeps.training import train_students
+
+    if order not in ("views", "recorded"):
+        raise ConfigError(f"--order {order}: expected views or recorded")
+    label_set = LabelSet.open(labels)
+    if order == "recorded":
+        raise ConfigError(f"{labels} was drawn by lpqld and has no recorded order; only imported label sets have one")
+    base = Recipe() if label_set.spec.recipe is None else Recipe.from_json(label_set.spec.recipe)
+    given: dict[str, Any] = {
+        "architecture": arch,
+        "epochs": epochs,
+        "lr": lr,
+        "batch_size": batch_size,
+        "temperature": temperature,
+        "ca": ca,
+    }
+    changed = {key: value for key, value in given.items() if value is not None}
+    recipe = Recipe.from_json({**base.to_json(), **changed})
+    reference = label_set.spec.images
+    bound = label_set.images_of(ImageSet.open(images, size=reference.size))
+    test = ImageSet.open(
+        evaluation, size=bound.size, class_names=bound.class_names, eval_resize_ratio=resize_ratio
+    )
+    with Reporter() as reporter, cluster(address):
+        values = train_students(
+            bound,
+            label_set.labels,
+            test,
+            recipe,
+            range(seed, seed + seeds),
+            root / "train",
+            progress=lambda done, total: reporter.progress("train", done, total),
+        )
+    accuracy = Accuracy.of(values)
+    document = {
+        "accuracy": vars(accuracy),
+        "label_bytes": label_set.num_bytes["total"],
+        "image_bytes": reference.image_bytes,
+        "recipe": recipe.to_json(),
+    }
+    text = f"accuracy {accuracy.mean:.2%} ± {accuracy.std:.2%} over {accuracy.n} seeds on {test.num_images} images"
+    return Answer(document, text)
+
+
+@teacher_app.command("fit")
+@command
+def fit(
+    images: options.Images,
+    evaluation: options.Evaluation,
+    arch: Annotated[str, typer.Option("--arch", help="convnet, cifar_resnet20, tiny_resnet18, or any name of timm's.")],
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the images.")] = 30,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The checkpoint, .safetensors; default: teacher-ARCH under --root.")
+    ] = None,
+    keep_every: Annotated[
+        int | None, typer.Option("--keep-every", min=1, help="Also keep a checkpoint every N epochs (experts).")
+    ] = None,
+    size: options.Size = None,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 3e-3,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Images per step.")] = 128,
+    address: options.Address = None,
+    seed: options.Seed = 0,
+    root: options.Root = Path("runs"),
+) -> Answer:
+    """Train a teacher from scratch, and keep checkpoints along the way (experts).
+
+    Example: lpqld teacher fit --images digits:train --eval digits:test --arch convnet --out teacher.safetensors
+    """
+    from lpqld.images import ImageSet
+    from sweeps.experts import fit_and_save
+
+    target = out or root / f"teacher-{arch}.safetensors"
+    if target.suffix != ".safetensors":
+        raise ConfigError(f"--out {target}: a checkpoint is written as .safetensors; choose such a name")
+    opened = ImageSet.open(images, size=size)
+    test = ImageSet.open(evaluation, size=opened.size, class_names=opened.class_names)
+    with Reporter() as reporter:
+        found = fit_and_save(
+            opened,
+            test,
+            target,
+            architecture=arch,
+            epochs=epochs,
+            seed=seed,
+            lr=lr,
+            batch_size=batch_size,
+            keep_every=keep_every,
+            address=address,
+            progress=lambda done, total: reporter.progress("fit", done, total),
+        )
+    kept = f", {len(found.checkpoints)} checkpoints beside it" if found.checkpoints else ""
+    return Answer(vars(found), f"{found.path}: test accuracy {found.accuracy:.2%}{kept}")
