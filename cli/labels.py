@@ -47,7 +47,9 @@ def relabel(
     teacher: options.Teacher,
     views: Annotated[int, typer.Option("--views", min=1, help="Views per image.")],
     arch: options.Arch = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the label set; default: one under --root.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The label set's folder; default: one under --root.")
+    ] = None,
     ipc: options.Ipc = None,
     size: options.Size = None,
     k: K = None,
@@ -152,7 +154,7 @@ def compress(
         stored = labels.logits.ids.shape[1]
         name = codec or ("topk" if k is not None or bits is not None or isinstance(chosen, TopK) else "dense")
         if name == "dense" and stored < spec.num_classes:
-            raise ConfigError(f"{src} keeps {stored} of {spec.num_classes} classes; codec dense cannot bring the rest back")
+            raise ConfigError(f"{src} keeps {stored} of {spec.num_classes} classes; --codec dense needs them all")
         kept = stored if name == "topk" and k is None else k
         chosen = codec_for(name, k=kept, bits=bits or 16, num_classes=spec.num_classes, pilot=labels.logits)
     if budget is not None:
@@ -161,7 +163,8 @@ def compress(
         wanted = spec.num_views if prune_ratio is None else keep_share(spec.num_images, spec.full_views, prune_ratio)
         if wanted > spec.num_views:
             raise ConfigError(
-                f"--prune-ratio {prune_ratio} keeps {wanted} views; {src} holds {spec.num_views} (prune ratio {spec.prune_ratio:.4f})"
+                f"--prune-ratio {prune_ratio} keeps {wanted} views; {src} holds {spec.num_views}, "
+                f"a prune ratio of {spec.prune_ratio:.4f}"
             )
         encoded = encode(labels, chosen, num_views=wanted, recipe=spec.recipe)
     encoded.write(out)
@@ -181,7 +184,10 @@ def inspect(
     mean: options.Mean = None,
     std: options.Std = None,
 ) -> Answer:
-    """Say what a label set or an image set is: sizes, bytes, entropy; fidelity --against another; diversity to a --teacher."""
+    """Say what a label set or an image set is: sizes, bytes, entropy.
+
+    Label sets: fidelity --against another. Image sets: diversity and accuracy as a --teacher sees them.
+    """
     from lpqld.manifest import MANIFEST_FILE
 
     if (Path(path) / MANIFEST_FILE).is_file():
@@ -303,7 +309,7 @@ def verify(
         document |= {"recomputed": min(sample, label_set.spec.num_views), "largest_difference_in_steps": steps}
         if steps > 1:
             raise DataError(
-                f"{labels}: recomputed labels differ by up to {steps:.1f} steps (1 is the most that rounding explains); the "
-                f"teacher, its normalisation or its class map are not those that made this set ({label_set.spec.teacher})"
+                f"{labels}: recomputed labels differ by up to {steps:.1f} steps, and rounding explains 1 at most; the "
+                f"teacher, its normalisation or its class map are not those that made this set: {label_set.spec.teacher}"
             )
     return Answer(document, _facts(document))

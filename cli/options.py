@@ -19,7 +19,9 @@ Address = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]
 Images = Annotated[str, typer.Option("--images", help=IMAGES_HELP)]
 Evaluation = Annotated[str, typer.Option("--eval", help="Evaluation images, in any of the layouts of --images.")]
-Teacher = Annotated[Path, typer.Option("--teacher", help="Teacher checkpoint: .safetensors, or .pth/.pt/.th of weights.")]
+Teacher = Annotated[
+    Path, typer.Option("--teacher", help="Teacher checkpoint: .safetensors, or weights in .pth/.pt/.th.")
+]
 Arch = Annotated[
     str | None,
     typer.Option(

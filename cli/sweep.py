@@ -21,7 +21,9 @@ def _complete_preset(incomplete: str) -> list[str]:
 Preset = Annotated[
     str,
     typer.Argument(
-        metavar="PRESET|FILE.yaml", help="A preset (see `lpqld presets`) or a YAML file.", autocompletion=_complete_preset
+        metavar="PRESET|FILE.yaml",
+        help="A preset (see `lpqld presets`) or a YAML file.",
+        autocompletion=_complete_preset,
     ),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting, as key=value with dots. Repeatable.")]
@@ -31,7 +33,7 @@ Budget = Annotated[
 ]
 Name = Annotated[str | None, typer.Option("--name", help="Name of the experiment; default: the preset's.")]
 ImagesOption = Annotated[str | None, typer.Option("--images", help=options.IMAGES_HELP)]
-EvalOption = Annotated[str | None, typer.Option("--eval", help="Evaluation images: the test set (half of it without --val).")]
+EvalOption = Annotated[str | None, typer.Option("--eval", help="Test images; without --val, half of them validate.")]
 Val = Annotated[str | None, typer.Option("--val", help="Validation images, which select; default: half of --eval.")]
 TeacherOption = Annotated[
     str | None, typer.Option("--teacher", help="Teacher checkpoint: .safetensors, or .pth/.pt/.th of weights.")
@@ -41,51 +43,39 @@ StudentArch = Annotated[str | None, typer.Option("--student-arch", help="The stu
 Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Trials per budget.")]
 
 
-def _settings(
-    assignments: list[str] | None,
-    *,
-    budget: list[str] | None,
-    trials: int | None,
-    name: str | None,
-    images: str | None,
-    val: str | None,
-    evaluation: str | None,
-    teacher: str | None,
-    teacher_arch: str | None,
-    student_arch: str | None,
-    ipc: int | None,
-    classes: str | None,
-    input_size: int | None,
-    mean: str | None,
-    std: str | None,
-    seed: int | None = None,
-) -> dict[str, Any]:
+_SETTING_OF = {
+    "budget": "search.budgets",
+    "trials": "search.trials",
+    "name": "name",
+    "images": "images.source",
+    "val": "eval.val",
+    "evaluation": "eval.source",
+    "teacher": "teacher.source",
+    "teacher_arch": "teacher.architecture",
+    "student_arch": "student.architecture",
+    "ipc": "images.ipc",
+    "classes": "teacher.classes",
+    "input_size": "teacher.input_size",
+    "mean": "teacher.mean",
+    "std": "teacher.std",
+    "seed": "seed",
+}
+
+
+def _settings(assignments: list[str] | None, **options_given: Any) -> dict[str, Any]:
     """Options as dotted settings; `--set` comes first, so that an option wins over it."""
     from sweeps.config import parse_settings
 
     settings = parse_settings(assignments or [])
-    if evaluation is not None and val is None:
+    given = {key: value for key, value in options_given.items() if value is not None}
+    if "evaluation" in given and "val" not in given:
         settings.setdefault("eval.val", None)
-    if teacher is not None and teacher_arch is None and teacher.endswith(".safetensors"):
+    if str(given.get("teacher", "")).endswith(".safetensors"):
         settings.setdefault("teacher.architecture", None)  # its own metadata knows better than the preset
-    given = {
-        "search.budgets": budget or None,
-        "search.trials": trials,
-        "name": name,
-        "images.source": images,
-        "eval.val": val,
-        "eval.source": evaluation,
-        "teacher.source": teacher,
-        "teacher.architecture": teacher_arch,
-        "student.architecture": student_arch,
-        "images.ipc": ipc,
-        "teacher.classes": classes,
-        "teacher.input_size": input_size,
-        "teacher.mean": options.parse_triple(mean, "--mean"),
-        "teacher.std": options.parse_triple(std, "--std"),
-        "seed": seed,
-    }
-    return {**settings, **{key: value for key, value in given.items() if value is not None}}
+    for option in ("mean", "std"):
+        if option in given:
+            given[option] = options.parse_triple(given[option], f"--{option}")
+    return {**settings, **{_SETTING_OF[option]: value for option, value in given.items()}}
 
 
 @command
@@ -118,24 +108,27 @@ def sweep(
     from sweeps.report import text_table
     from sweeps.sweep import run_sweep
 
-    given = {
-        "budget": budget,
-        "trials": trials,
-        "name": name,
-        "images": images,
-        "val": val,
-        "evaluation": evaluation,
-        "teacher": teacher,
-        "teacher_arch": teacher_arch,
-        "student_arch": student_arch,
-        "ipc": ipc,
-        "classes": classes,
-        "input_size": input_size,
-        "mean": mean,
-        "std": std,
-        "seed": seed,
-    }
-    config = load_config(preset, _settings(set_, **given))
+    config = load_config(
+        preset,
+        _settings(
+            set_,
+            budget=budget or None,
+            trials=trials,
+            name=name,
+            images=images,
+            val=val,
+            evaluation=evaluation,
+            teacher=teacher,
+            teacher_arch=teacher_arch,
+            student_arch=student_arch,
+            ipc=ipc,
+            classes=classes,
+            input_size=input_size,
+            mean=mean,
+            std=std,
+            seed=seed,
+        ),
+    )
     with Reporter() as reporter:
         result = run_sweep(config, root, address=address, say=reporter.say, progress=reporter.progress)
     return Answer(result.to_json(), Group(text_table(result), _next_lines(config, result, root)))
@@ -205,10 +198,17 @@ def plan(
     from sweeps.plan import make_plan
 
     del root  # a plan stores nothing; the option is there so that a sweep's line can be planned as it is
-    nothing = dict.fromkeys(("name", "val", "evaluation", "teacher", "classes", "input_size", "mean", "std"))
-    given = {"budget": budget, "trials": trials, "images": images, "teacher_arch": teacher_arch}
-    given |= {"student_arch": student_arch, "ipc": ipc, "seed": seed}
-    made = make_plan(load_config(preset, _settings(set_, **nothing, **given)))  # type: ignore[arg-type]
+    settings = _settings(
+        set_,
+        budget=budget or None,
+        trials=trials,
+        images=images,
+        teacher_arch=teacher_arch,
+        student_arch=student_arch,
+        ipc=ipc,
+        seed=seed,
+    )
+    made = make_plan(load_config(preset, settings))
     return Answer(made.to_json(), _plan_text(made))
 
 
@@ -224,7 +224,8 @@ def _plan_text(made: Any) -> Group:
         "master on disk": f"{format_bytes(made.master_bytes)} in {made.num_shards:,} shards",
         "memory per relabel worker": format_bytes(made.worker_memory),
         "relabel": f"{made.relabel_hours:.2f} {made.device}-hours at {made.relabel_rate:,.0f} views/s",
-        "students": f"{made.num_trainings} trainings, {made.train_hours:.2f} {made.device}-hours at {made.train_rate:,.0f} views/s",
+        "students": f"{made.num_trainings} trainings, {made.train_hours:.2f} {made.device}-hours "
+        f"at {made.train_rate:,.0f} views/s",
     }
     for key, value in rows.items():
         facts.add_row(key, value)

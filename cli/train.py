@@ -67,9 +67,7 @@ def train(
     recipe = Recipe.from_json({**base.to_json(), **changed})
     reference = label_set.spec.images
     bound = label_set.images_of(ImageSet.open(images, size=reference.size))
-    test = ImageSet.open(
-        evaluation, size=bound.size, class_names=bound.class_names, eval_resize_ratio=resize_ratio
-    )
+    test = ImageSet.open(evaluation, size=bound.size, class_names=bound.class_names, eval_resize_ratio=resize_ratio)
     with Reporter() as reporter, cluster(address):
         values = train_students(
             bound,

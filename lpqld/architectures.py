@@ -127,7 +127,7 @@ def build(architecture: str, num_classes: int) -> nn.Module:
     if not timm.is_model(architecture):
         known = [*_BUILT_IN, *timm.list_models()]
         close = difflib.get_close_matches(architecture, known, n=4, cutoff=0.6)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"built in are {', '.join(_BUILT_IN)}"
+        hint = f"did you mean {' or '.join(close)}?" if close else f"built in are {', '.join(_BUILT_IN)}."
         raise ConfigError(f"unknown architecture {architecture!r}: {hint} Any name of timm.list_models() is accepted")
     try:
         return timm.create_model(architecture, pretrained=False, num_classes=num_classes)

@@ -139,6 +139,6 @@ def keep_share(num_images: int, full_views: int, prune_ratio: float) -> int:
     if kept < num_images:
         most = 1 - 1 / full_views
         raise ConfigError(
-            f"prune ratio {prune_ratio} leaves {kept} labels for {num_images} images; the largest that works is {most:.4f}"
+            f"prune ratio {prune_ratio} leaves {kept} labels for {num_images} images; the largest is {most:.4f}"
         )
     return kept

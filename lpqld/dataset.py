@@ -87,7 +87,7 @@ class ViewDataset(Dataset[LabelBatch]):
     ) -> None:
         self.images, self.device, self.num_labels = images, torch.device(device), num_labels
         self._views, self._logits = views, logits
-        # Drawing many views at once costs a twentieth of drawing them batch by batch; a view's parameters are 120 bytes.
+        # Drawn at once, views cost a twentieth of batch by batch; a view's parameters are 120 bytes.
         self._drawn = views.draw(np.arange(num_labels)) if num_labels <= _DRAW_AHEAD else None
         self._pixels, self._image_labels = images.pixels.to(self.device), images.labels.to(self.device)
 

@@ -28,8 +28,8 @@ class Labeler:
     def __init__(self, teacher: Teacher, images: ImageSet, rule: ViewRule, seed: int, device: torch.device) -> None:
         if teacher.num_classes != images.num_classes:
             raise DataError(
-                f"the teacher has {teacher.num_classes} classes, the images {images.num_classes}: pass --classes FILE with "
-                f"the names of the teacher's classes"
+                f"the teacher has {teacher.num_classes} classes, the images {images.num_classes}: pass --classes FILE "
+                f"with the names of the teacher's classes"
             )
         self._teacher = teacher.to(device).eval()
         self._views = Views(images, rule, seed)
@@ -58,7 +58,7 @@ class Labeler:
             rows, numbers = self._views.rows_and_numbers(positions[[int(bad.argmax())]])
             image_id = int(self._views.images.ids[rows[0]])
             raise DataError(
-                f"the teacher's logits of image {image_id}, view {int(numbers[0])} are not finite; is it the right checkpoint?"
+                f"the teacher's logits of image {image_id}, view {int(numbers[0])} are not finite; check the checkpoint"
             )
 
     def shard(self, spec: LabelSpec, index: int) -> bytes:

@@ -80,7 +80,7 @@ class Recipe:
         Raises:
             DataError: unknown fields.
         """
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document.items()}
         try:
             return cls(**fields)
         except TypeError as error:
@@ -213,7 +213,7 @@ def evaluate(student: nn.Module, images: ImageSet, batch_size: int = 500) -> flo
 def _calibrate(
     student: Student, data: ViewDataset, recipe: Recipe, epoch: int, seed: int, teacher_temperature: float
 ) -> float:
-    """The student temperature that fits the coming epoch's targets, on the stored views that it is about to train on."""
+    """The student temperature that fits the coming epoch's targets, on the views that it is about to train on."""
     student.eval()
     all_logits, all_ids, all_targets, seen = [], [], [], 0
     for batch in data.epoch(epoch, recipe.batch_size, seed):

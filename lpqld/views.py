@@ -66,7 +66,8 @@ class ViewRule:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> ViewRule:
         """The inverse of `to_json`."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document.items()}
+        return cls(**fields)
 
 
 @dataclass(frozen=True)

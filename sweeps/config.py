@@ -221,8 +221,8 @@ class SweepConfig(_Strict):
         if self.teacher.source is None and not self.teacher.fit:
             arch = f" (this preset expects {self.teacher.architecture})" if self.teacher.architecture else ""
             missing.append(
-                f"--teacher FILE: a .safetensors or .pth checkpoint, with --teacher-arch NAME unless its metadata says so{arch}; "
-                f"or train one with `lpqld teacher fit`"
+                f"--teacher FILE: a .safetensors or .pth checkpoint, with --teacher-arch NAME unless its metadata says "
+                f"so{arch}; or train one with `lpqld teacher fit`"
             )
         if missing:
             lines = "\n  ".join(missing)
@@ -336,7 +336,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
             hint = f"; did you mean {close[0]}?" if close else f"; the keys {group}are {', '.join(known)}"
             yield f"unknown key {key}{hint}"
         else:
-            yield f"{key}: {detail['msg'].removeprefix('Value error, ')}, found {json.dumps(detail['input'], default=str)}"
+            reason = detail["msg"].removeprefix("Value error, ")
+            yield f"{key}: {reason}, found {json.dumps(detail['input'], default=str)}"
 
 
 def _keys_of(location: list[str]) -> list[str]:

@@ -102,5 +102,5 @@ def check_classes(images: ImageSet, evaluation: Evaluation) -> None:
         present = len(torch.unique(found.labels))
         if present < images.num_classes:
             raise DataError(
-                f"{found.source}: {present} of the {images.num_classes} classes are in the {what} set; pass a set with all"
+                f"{found.source}: {present} of the {images.num_classes} classes are in the {what} set; all are needed"
             )

@@ -55,15 +55,13 @@ def figure(result: SweepResult) -> Figure:
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
     _scatter(axes, others, "o", _BLUE, "not on the front", filled=False)
-    for index, baseline in enumerate(result.baselines):
-        colour, marker = _style(index, _BASELINE_COLOURS), _style(index, _MARKERS)
-        if baseline.label_bytes > 0:
-            _scatter(axes, [baseline], marker, colour, _legend_name(baseline), filled=True)
-        elif math.isfinite(baseline.accuracy.mean):
-            label = f"{_legend_name(baseline)} (0 B)"
-            axes.axhline(
-                100 * baseline.accuracy.mean, color=colour, linewidth=1.4, linestyle=":", label=label, zorder=2
-            )
+    for index, group in enumerate(_by_description(result.baselines)):
+        colour, marker, name = _style(index, _BASELINE_COLOURS), _style(index, _MARKERS), _legend_name(group[0])
+        if group[0].label_bytes > 0:
+            _scatter(axes, group, marker, colour, name, filled=True)
+        elif math.isfinite(group[0].accuracy.mean):
+            height = 100 * group[0].accuracy.mean
+            axes.axhline(height, color=colour, linewidth=1.4, linestyle=":", label=f"{name} (0 B)", zorder=2)
 
     teacher = result.teacher.get("accuracy")
     if teacher is not None and math.isfinite(teacher):
@@ -110,9 +108,9 @@ def interactive(result: SweepResult) -> plotly.graph_objects.Figure:
         ("front, by validation accuracy", on_front, {"symbol": "circle", "color": _BLUE, "size": 11}),
         ("not on the front", others, {"symbol": "circle-open", "color": _BLUE, "size": 10}),
     ]
-    for index, baseline in enumerate(result.baselines):
+    for index, group in enumerate(_by_description(result.baselines)):
         look = {"symbol": _style(index, _PLOTLY_SYMBOLS), "color": _style(index, _BASELINE_COLOURS), "size": 11}
-        groups.append((escape(_one_line(baseline)), [baseline], look))
+        groups.append((escape(_one_line(group[0])), group, look))
     for name, points, marker in groups:
         if not points:
             continue
@@ -171,8 +169,16 @@ def _scatter(axes: Axes, points: Sequence[Point], marker: str, colour: str, labe
         )  # fmt: skip
 
 
+def _by_description(baselines: Sequence[Point]) -> list[list[Point]]:
+    """Baselines of one kind, at several budgets, share a marker."""
+    groups: dict[str, list[Point]] = {}
+    for baseline in baselines:
+        groups.setdefault(_one_line(baseline), []).append(baseline)
+    return list(groups.values())
+
+
 def _one_line(point: Point) -> str:
-    return point.trial_id.replace("_", " ").replace("-", " ")
+    return point.config.get("description") or point.trial_id.replace("_", " ").replace("-", " ")
 
 
 def _legend_name(point: Point) -> str:

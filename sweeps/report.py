@@ -131,7 +131,7 @@ def write_report(result: SweepResult, folder: Path) -> None:
 
 def _record(result: SweepResult, point: Point) -> dict[str, Any]:
     record: dict[str, Any] = {
-        "name": point.trial_id if point.budget is None else format_bytes(point.budget),
+        "name": _name(point),
         "trial_id": point.trial_id,
         "budget": point.budget,
         "label_bytes": point.label_bytes,
@@ -149,6 +149,14 @@ def _record(result: SweepResult, point: Point) -> dict[str, Any]:
         record[key] = _finite(value) if isinstance(value, float) else value
     record["labels"] = point.labels
     return record
+
+
+def _name(point: Point) -> str:
+    """The budget of a point of the search; what a baseline is, and its budget where it has one."""
+    budget = None if point.budget is None else format_bytes(point.budget)
+    if budget is not None and point.config.get("kind", "search") == "search":
+        return budget
+    return ", ".join(part for part in (point.config.get("description") or point.trial_id, budget) if part)
 
 
 def _finite(value: Any) -> Any:

@@ -87,7 +87,7 @@ def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -
     """The search space of every budget.
 
     Raises:
-        ConfigError: a k that the labels do not hold, or a budget that no (k, bits) fits; the smallest that works is said.
+        ConfigError: a k that the labels do not hold, or a budget that no (k, bits) fits; the smallest is said.
     """
     stored = shared.labels.logits.ids.shape[1]
     too_large = [k for k in search.k if k > stored]
@@ -108,7 +108,8 @@ def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -
             smallest = min(sizes, key=sizes.__getitem__)
             raise ConfigError(
                 f"budget {format_bytes(budget)} is smaller than one label per image; the smallest that works is "
-                f"{sizes[smallest]} bytes (k={smallest[0]}, {smallest[1]} bits). Raise --budget, or add smaller search.k or search.bits"
+                f"{sizes[smallest]} bytes (k={smallest[0]}, {smallest[1]} bits). Raise --budget, or add smaller "
+                f"search.k or search.bits"
             )
         spaces.append(Space(budget, fitting, search))
     return spaces
@@ -122,9 +123,7 @@ class BudgetSearch(Searcher):
         self._trials = trials
         self._studies = {}
         for space, points in zip(spaces, first_points, strict=True):
-            sampler = optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, group=True, n_startup_trials=max(3, trials // 3)
-            )
+            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(3, trials // 3))
             # Early stopping is Tune's; what a study sees of a stopped trial is its last value.
             self._studies[space.budget] = OptunaSearch(
                 space=space, metric=METRIC, mode=MODE, sampler=sampler, points_to_evaluate=points[:trials]
@@ -257,6 +256,7 @@ def search(
     Raises:
         LpqldError: a trial failed, with its reason.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = folder.absolute()
     results_folder, tune_folder = folder / "trials", folder / "tune"
     results_folder.mkdir(parents=True, exist_ok=True)
@@ -303,7 +303,7 @@ def search(
     if grid.errors:
         reason = str(grid.errors[0]).strip().splitlines()[-1]
         raise LpqldError(
-            f"{len(grid.errors)} trials failed, the first with: {reason}. Finished trials are kept; run the same command again"
+            f"{len(grid.errors)} trials failed, the first with: {reason}. Finished ones are kept; run the command again"
         )
     results = []
     for outcome in grid:

@@ -80,7 +80,7 @@ def run_sweep(
         progress: called with a phase, how much of it is done, and how much there is.
 
     Raises:
-        ConfigError: data is missing, a budget is impossible, the root belongs to another configuration or cannot be written.
+        ConfigError: data is missing, a budget is impossible, or the root is another configuration's or unwritable.
         DataError: images or teacher are wrong.
     """
     config.require_data()
@@ -92,7 +92,8 @@ def run_sweep(
         evaluation = open_evaluation(config.eval, images)
         check_classes(images, evaluation)
         say(
-            f"images: {images.num_images} of {images.num_classes} classes, {images.size} px, {format_bytes(images.image_bytes)}"
+            f"images: {images.num_images} of {images.num_classes} classes, {images.size} px, "
+            f"{format_bytes(images.image_bytes)}"
         )
     device = choose_device()
     with clock.phase("teacher"):
@@ -107,9 +108,7 @@ def run_sweep(
                 config, teacher, images, root, device, lambda done, total: progress("relabel", done, total)
             )
             real = _real_images(config, teacher, root, device)
-            say(
-                f"labels: {master.spec.num_views} views, {format_bytes(master.num_bytes['total'])} in full, {master.folder}"
-            )
+            say(f"labels: {master.spec.num_views} views, {format_bytes(master.num_bytes['total'])}, {master.folder}")
         shared = Shared(images, master.labels, evaluation.validation, evaluation.test, config.student.recipe(), real)
         all_bytes = all_label_bytes(shared.labels)
         budgets = config.search.budget_bytes(all_bytes)

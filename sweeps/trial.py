@@ -60,20 +60,20 @@ class Choice:
 
     @property
     def description(self) -> str:
-        """A sentence for reports."""
+        """A few words for reports."""
         return {
             "search": "ours",
             "hard": "hard labels",
-            "all": f"all labels, fp16, T = {self.temperature}",
-            "prune": f"pruning alone, fp16, T = {self.temperature}",
-            "paper": f"the paper's setting (MR-{self.k}, fp16, DKR, CA paper; the reference's bytes)",
-            "real": f"random real images, all labels, T = {self.temperature}",
+            "all": "all labels, fp16",
+            "prune": "pruning alone, fp16",
+            "paper": "paper's setting, its bytes",
+            "real": "random real images, all labels",
         }[self.kind]
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What every trial of a sweep reads: images, their master labels, evaluation images, the recipe that trials vary."""
+    """What every trial of a sweep reads: images, master labels, evaluation images, the recipe that trials vary."""
 
     images: ImageSet
     labels: Labels
@@ -158,7 +158,7 @@ def reference_views(budget: int, k: int, spec: Any) -> int:
     smallest = reference_bytes(low, k, spec.batch_size)
     if smallest > budget:
         raise ConfigError(
-            f"the reference's files need {smallest} bytes for one label per image at k={k}, above {format_bytes(budget)}"
+            f"the reference's files need {smallest} bytes for one label per image at k={k}, not {format_bytes(budget)}"
         )
     while low < high:
         middle = (low + high + 1) // 2

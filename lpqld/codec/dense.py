@@ -25,7 +25,7 @@ class Dense:
             DataError: a value is NaN, infinite or beyond fp16.
         """
         if isinstance(logits, Logits):
-            if num_classes != logits.ids.shape[1]:
+            if num_classes is None or num_classes != logits.ids.shape[1]:
                 raise ConfigError(
                     f"these labels keep {logits.ids.shape[1]} classes a view, not all {num_classes}; use a top-k codec"
                 )

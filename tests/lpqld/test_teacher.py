@@ -120,7 +120,7 @@ class TestFiles:
 
     def test_what_needs_unpickling_is_refused(self, state_dict):
         path = state_dict(build("convnet", 3))
-        with pytest.raises(DataError, match="not a safe file.*state_dict"):
+        with pytest.raises(DataError, match=r"not a safe file.*state_dict"):
             load_teacher(path, architecture="convnet", image_class_names=NAMES)
 
     @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
@@ -178,7 +178,7 @@ class TestClassMap:
         assert load_teacher(saved, image_class_names=("bee", "ant", "cat")).selection == (1, 0, 2)
 
     def test_missing_classes_are_named(self, saved):
-        with pytest.raises(DataError, match="no output for 1 of the 2 .*: dog"):
+        with pytest.raises(DataError, match=r"no output for 1 of the 2 .*: dog"):
             load_teacher(saved, image_class_names=("dog", "ant"))
 
     def test_numbers_stand_for_no_names(self, saved):
@@ -188,7 +188,7 @@ class TestClassMap:
 
     def test_without_names_the_number_must_agree(self, state_dict):
         assert load_teacher(state_dict(), architecture="convnet", image_class_names=NAMES).selection is None
-        with pytest.raises(DataError, match="has 3 classes, the images 2.*--classes FILE"):
+        with pytest.raises(DataError, match=r"has 3 classes, the images 2.*--classes FILE"):
             load_teacher(state_dict(), architecture="convnet", image_class_names=("ant", "bee"))
 
     @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ class TestClassMap:
 
     def test_wrong_class_files(self, tmp_path, saved):
         (tmp_path / "c.txt").write_text("ant\nbee\n")
-        with pytest.raises(DataError, match="2 names and the teacher .* 3 outputs"):
+        with pytest.raises(DataError, match=r"2 names and the teacher .* 3 outputs"):
             load_teacher(saved, classes=str(tmp_path / "c.txt"), image_class_names=NAMES)
         (tmp_path / "c.txt").write_text("ant\nbee\nant\n")
         with pytest.raises(DataError, match="more than once: ant"):
