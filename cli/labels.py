@@ -310,6 +310,6 @@ def verify(
         if steps > 1:
             raise DataError(
                 f"{labels}: recomputed labels differ by up to {steps:.1f} steps, and rounding explains 1 at most; the "
-                f"teacher, its normalisation or its class map are not those that made this set: {label_set.spec.teacher}"
+                f"teacher, its normalisation or class map are not those that made this set: {label_set.spec.teacher}"
             )
     return Answer(document, _facts(document))

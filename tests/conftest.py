@@ -1,7 +1,13 @@
 """What all tests share."""
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,3 +21,71 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data absent: expected it at {folder}; set LPQLD_SHARED_DATA to where it is")
     return folder
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:
+        """All of stdout as one JSON document, from a command that was done."""
+        assert self.exit_code == 0, self.stderr[-3000:]
+        return json.loads(self.stdout)
+
+
+def command_environment() -> dict[str, str]:
+    """The environment of a command that starts alone: no cluster, no MLflow server, one thread a process."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}
+    return {**inherited, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+@pytest.fixture(scope="session")
+def lpqld() -> Callable[..., Finished]:
+    """The command line in a process of its own, as a user meets it."""
+
+    def run(*arguments: object, cwd: Path | None = None, timeout: float = 300) -> Finished:
+        line = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+        done = subprocess.run(
+            line, cwd=cwd, env=command_environment(), capture_output=True, text=True, timeout=timeout, check=False
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def in_process() -> Callable[..., Finished]:
+    """The command line inside the test's process: quick, and on the Ray that `ray_cluster` started."""
+    from typer.testing import CliRunner
+
+    from cli.main import app
+
+    def run(*arguments: object) -> Finished:
+        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        return Finished(done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One small local Ray that all tests in this process share; `sweeps.cluster.cluster` leaves it as it is."""
+    import logging
+
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        object_store_memory=300 * 1024**2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield
+    ray.shutdown()

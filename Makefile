@@ -1,0 +1,35 @@
+# Two commands do everything on a machine with Python 3.11 or later and make: `make demo`, `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+# Whatever is linted and typed, and nothing that a user's folder may hold beside it.
+SOURCES := lpqld sweeps cli tests benchmarks
+
+.PHONY: demo test lint test-slow bench clean
+
+demo: .venv/installed
+	$(BIN)/lpqld sweep digits
+
+test: lint
+	$(BIN)/python -m pytest
+
+# Minutes long: larger sweeps on the data that `make test` only touches.
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+# Seconds of the demo by phase, its memory, and the ratios that the README states.
+bench: .venv/installed
+	$(BIN)/python benchmarks/demo.py
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'lpqld needs Python 3.11 or later; try make PYTHON=python3.11')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
