@@ -1,6 +1,6 @@
 """Seconds of `make demo` by phase and the peak memory (PSS) of all its processes.
 
-Run as `python benchmarks/demo.py [--json] [--repeats N]`; prints the median of the repeats. The claim: under 4 minutes and
+Run as `python benchmarks/demo.py [--json] [--repeats N]`; prints medians. The claim: under 4 minutes and
 under 4 GB on 2 cores without a GPU, apart from installation.
 """
 

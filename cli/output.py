@@ -48,7 +48,7 @@ def command(function: Callable[..., Answer]) -> Callable[..., None]:
         try:
             with _stdout_to_stderr(), _terminate_as_interrupt():
                 answer = function(**arguments)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit
             resume = shlex.join(["lpqld", *sys.argv[1:]])
             _stop(f"interrupted; everything finished so far is kept. To go on, run: {resume}", INTERRUPTED, debug)
         except LpqldError as error:
@@ -145,7 +145,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """A sentence."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def progress(self, phase: str, done: int, total: int) -> None:
         """How much of a phase is done."""

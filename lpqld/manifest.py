@@ -176,9 +176,12 @@ class Manifest:
         """
         path = folder / MANIFEST_FILE
         try:
-            document = json.loads(path.read_bytes())
+            content = path.read_bytes()
+            document = json.loads(content)
+            # Not one byte may differ, even where it means the same: 1e-05 and 1E-05 are one bit apart.
+            unchanged = canonical_json(document) == content
             checksum, shards = document.pop("sha256"), document.pop("shards")
-            if checksum != fingerprint(canonical_json({**document, "shards": shards})):
+            if not unchanged or checksum != fingerprint(canonical_json({**document, "shards": shards})):
                 raise DataError(f"{path}: its checksum does not match its content; the file is damaged or was edited")
             return cls(LabelSpec.from_json(document), tuple(Shard(**shard) for shard in shards))
         except FileNotFoundError as error:

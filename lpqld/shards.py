@@ -65,8 +65,9 @@ def decode_shard(spec: LabelSpec, index: int, content: bytes, num_views: int) ->
         table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a readable Parquet file: {error}") from error
-    if table.schema.names != _SCHEMA.names:
-        raise DataError(f"expected columns {_SCHEMA.names}, found {table.schema.names}")
+    if not table.schema.equals(_SCHEMA) or any(column.null_count for column in table.columns):
+        found = ", ".join(f"{field.name} {field.type}" for field in table.schema)
+        raise DataError(f"expected columns first int64, num_views int32, payload binary without nulls, found {found}")
     position, blocks = index * spec.shard_views, []
     for first, count, payload in zip(*(table[name].to_pylist() for name in _SCHEMA.names), strict=True):
         if first != position or not 0 < count <= BLOCK_VIEWS:

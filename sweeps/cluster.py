@@ -32,11 +32,14 @@ def cluster(address: str | None, *, object_store_bytes: int = 512 * 1024**2) -> 
     if chosen != "local":
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what the C++ side logs is for its developers
     options = {"object_store_memory": object_store_bytes, "include_dashboard": False} if chosen == "local" else {}
     try:
         ray.init(address=chosen, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"--address {chosen}: no Ray cluster answers there ({error})") from error
+    for name in ("ray.data", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if _TOKEN.is_file():
         # Ray makes it readable by all; whoever reads it can run code on the cluster.
         with contextlib.suppress(OSError):

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lpqld.errors import ConfigError
 from lpqld.sizes import parse_size
 from lpqld.student import Recipe
+from lpqld.temperature import parse_schedule
 from lpqld.views import ViewRule
 
 LAYOUTS = (
@@ -130,6 +131,8 @@ class SearchConfig(_Strict):
     @field_validator("k", "bits")
     @classmethod
     def _sorted(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if min(value) < 1:
+            raise ValueError(f"expected numbers of at least 1, found {value}")
         return tuple(sorted(set(value)))
 
     @field_validator("bits")
@@ -257,16 +260,21 @@ def load_config(preset: str, settings: dict[str, Any] | None = None) -> SweepCon
     Raises:
         ConfigError: no such preset or file, text that is not YAML, unknown keys or bad values.
     """
-    document = _read(preset)
-    base = document.pop("base", None)
-    if base is not None:
-        document = _merge(_read(str(base)), document)
+    document = _read_with_bases(preset)
     for key, value in (settings or {}).items():
         _set(document, key, value)
     try:
-        return SweepConfig.model_validate(document)
+        config = SweepConfig.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"{preset}: " + "; ".join(_explain(error))) from error
+    # What the library refuses is refused now, not after the relabeling.
+    recipe = config.student.recipe()
+    config.views.rule()
+    try:
+        parse_schedule(config.paper.temperature, recipe.epochs)
+    except ConfigError as error:
+        raise ConfigError(f"paper.temperature: {error}") from error
+    return config
 
 
 def parse_settings(assignments: list[str]) -> dict[str, Any]:
@@ -304,6 +312,15 @@ def _read(preset: str) -> dict[str, Any]:
         raise ConfigError(f"{preset}: expected a mapping of settings, found {type(document).__name__}")
     document.setdefault("name", Path(preset).stem)
     return document
+
+
+def _read_with_bases(preset: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A document put over the one that its `base` names, and so on."""
+    if preset in above:
+        raise ConfigError(f"{preset}: its base leads back to itself ({' -> '.join([*above, preset])})")
+    document = _read(preset)
+    base = document.pop("base", None)
+    return document if base is None else _merge(_read_with_bases(str(base), (*above, preset)), document)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

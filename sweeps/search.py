@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -257,6 +258,8 @@ def search(
         LpqldError: a trial failed, with its reason.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Tune would take Ctrl-C for "report what there is": a sweep would go on to confirm a search that was cut short.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     folder = folder.absolute()
     results_folder, tune_folder = folder / "trials", folder / "tune"
     results_folder.mkdir(parents=True, exist_ok=True)

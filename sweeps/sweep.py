@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from lpqld.architectures import build
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
@@ -91,6 +92,8 @@ def run_sweep(
         images = open_images(config.images)
         evaluation = open_evaluation(config.eval, images)
         check_classes(images, evaluation)
+        with torch.device("meta"):  # an unknown student is refused now, not by every trial
+            build(config.student.architecture, images.num_classes)
         say(
             f"images: {images.num_images} of {images.num_classes} classes, {images.size} px, "
             f"{format_bytes(images.image_bytes)}"
@@ -135,8 +138,6 @@ def run_sweep(
                 seeds = range(1, config.confirm.seeds + 1)
                 counted.start("confirm", len(seeds) * len([*best, *baselines]))
                 confirmed = confirm([*best, *baselines], seeds, shared, config.resources, folder, on_result=counted.add)
-            for note in notes:
-                say(f"note: {note}")
             points = mark_front([_write_winner(choice, confirmed[choice.trial_id], shared, folder) for choice in best])
             result = SweepResult(
                 experiment=config.name,

@@ -23,6 +23,8 @@ from lpqld.student import EpochMetrics, Recipe, Student, evaluate, train
 
 NUM_RUNGS = 10
 _PILOT_VIEWS = 4096
+# Rungs only rank trials of one budget against each other, so a part of a large validation set is enough for them.
+_RUNG_IMAGES = 1000
 # What the reference stores beside ids and values: view parameters and its index a view, a zip's overhead a batch.
 # Fitted to its files (docs/method.md): 75.6 bytes a view at batch 128 and k = 10, 244 at batch 100 and k = 50.
 _REFERENCE_VIEW_BYTES, _REFERENCE_INDEX_BYTES, _REFERENCE_BATCH_BYTES = 10, 5, 3300
@@ -243,11 +245,15 @@ def run_trial(
     rung = max(1, recipe.epochs // NUM_RUNGS)
     history: list[EpochMetrics] = []
     result: TrialResult | None = None
-    for metrics in train(student, data, recipe, seed=seed, validation=shared.validation, evaluate_every=rung):
-        history.append(metrics)
+    quick = _part(shared.validation, _RUNG_IMAGES)
+    for metrics in train(student, data, recipe, seed=seed, validation=quick, evaluate_every=rung):
         if metrics.val_accuracy is None:
+            history.append(metrics)
             continue
         finished = metrics.epoch + 1 == recipe.epochs
+        whole = finished and quick is not shared.validation
+        val_accuracy = evaluate(student, shared.validation) if whole else metrics.val_accuracy
+        history.append(replace(metrics, val_accuracy=val_accuracy))
         result = TrialResult(
             choice=choice,
             seed=seed,
@@ -255,7 +261,7 @@ def run_trial(
             image_bytes=images.image_bytes,
             num_views=num_views,
             prune_ratio=prune_ratio,
-            val_accuracy=metrics.val_accuracy,
+            val_accuracy=val_accuracy,
             test_accuracy=evaluate(student, shared.test) if finished and with_test else None,
             seconds=time.perf_counter() - start,
             finished=finished,
@@ -265,6 +271,11 @@ def run_trial(
         on_rung(result)
     assert result is not None, "the last epoch evaluates"
     return result
+
+
+def _part(images: ImageSet, most: int) -> ImageSet:
+    """A stratified part of about `most` images, or all of them."""
+    return images if images.num_images <= most else images.split(most / images.num_images, seed=0)[0]
 
 
 def smallest_budget(choice: Choice, shared: Shared) -> int:

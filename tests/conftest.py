@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+# These networks are small: a second thread costs more than it brings, and on busy cores very much more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -89,3 +92,35 @@ def ray_cluster() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_shared() -> Any:
+    """What trials read, small: 30 digits with 40 views each, labelled by a teacher of three epochs."""
+    import torch
+
+    from lpqld.codec import Dense
+    from lpqld.compress import encode
+    from lpqld.fit import fit_teacher
+    from lpqld.images import ImageSet
+    from lpqld.labels import Labels
+    from lpqld.relabel import Labeler, specify
+    from lpqld.shards import concatenate
+    from lpqld.student import Recipe
+    from lpqld.teacher import Teacher
+    from lpqld.views import ViewRule
+    from sweeps.trial import Shared
+
+    device, rule = torch.device("cpu"), ViewRule(crop_scale=(0.6, 1.0), flip=False)
+    train = ImageSet.open("digits:train")
+    teacher = Teacher(*fit_teacher(train, architecture="convnet", epochs=3, seed=0))
+
+    def labelled(images: ImageSet) -> Labels:
+        spec = specify(teacher, images, rule, views_per_image=40, seed=0, batch_size=100, device=device)
+        batches = Labeler(teacher, images, rule, 0, device).batches(0, spec.num_views, 100, Dense())
+        return encode(Labels(spec, concatenate(list(batches))), Dense()).decode()
+
+    images, real = train.sample_per_class(3, seed=0), train.sample_per_class(3, seed=1)
+    recipe = Recipe(epochs=20, batch_size=30, temperature="20:2:step", lr=0.004)
+    validation, test = ImageSet.open("digits:val"), ImageSet.open("digits:test")
+    return Shared(images, labelled(images), validation, test, recipe, real=(real, labelled(real)))

@@ -79,6 +79,22 @@ def check_finite(values: NDArray[np.floating[Any]]) -> None:
         )
 
 
+def as_half(values: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
+    """Finite values as little-endian fp16.
+
+    Raises:
+        DataError: one is beyond fp16, naming the first view that has it.
+    """
+    with np.errstate(over="ignore"):
+        half = values.astype("<f2")
+    overflown = ~np.isfinite(half).all(axis=1)
+    if overflown.any():
+        raise DataError(
+            f"view {int(overflown.argmax())} has a logit beyond fp16's largest, 65504; use a codec with a step"
+        )
+    return half
+
+
 def check_length(payload: bytes, expected: int, what: str) -> None:
     """Refuse a payload of another length."""
     if len(payload) != expected:

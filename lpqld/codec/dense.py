@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codec.base import Logits, check_finite, check_length, dense_ids
+from lpqld.codec.base import Logits, as_half, check_finite, check_length, dense_ids
 from lpqld.errors import ConfigError, DataError
 
 
@@ -31,14 +31,7 @@ class Dense:
                 )
             logits = logits.dense(num_classes)
         check_finite(logits)
-        with np.errstate(over="ignore"):
-            half = logits.astype("<f2")
-        overflown = ~np.isfinite(half).all(axis=1)
-        if overflown.any():
-            raise DataError(
-                f"view {int(overflown.argmax())} has a logit beyond fp16's largest, 65504; use a codec with a step"
-            )
-        return half.tobytes()
+        return as_half(logits).tobytes()
 
     def decode(self, payload: bytes, *, num_views: int, num_classes: int) -> Logits:
         """Logits [N, C] in class order (the one codec that does not sort by value)."""

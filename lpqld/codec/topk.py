@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codec.base import Logits, check_finite, check_length
+from lpqld.codec.base import Logits, as_half, check_finite, check_length
 from lpqld.codec.bitpack import pack, packed_size, unpack
 from lpqld.errors import ConfigError, DataError
 
@@ -47,19 +48,16 @@ class TopK:
             ConfigError: k is more than the classes there are.
             DataError: a logit is NaN, infinite, or too large for the step.
         """
-        ids, values = self._select(logits)
+        ids, values, argmax = self._select(logits)
         num_views = len(values)
         if num_classes is None:
             if isinstance(logits, Logits):
                 raise ConfigError("encoding sparse logits needs num_classes")
             num_classes = logits.shape[1]
-        argmax = values.argmax(axis=1)
         id_bits = 0 if self.k == num_classes else _bits_for(num_classes - 1)
         parts = [pack(ids, id_bits), pack(argmax, _bits_for(self.k - 1))]
         if self.step is None:
-            half = values.astype("<f2")
-            check_finite(half)
-            return b"".join([*parts, half.tobytes()])
+            return b"".join([*parts, as_half(values).tobytes()])
         scaled = np.rint(values.astype(np.float64) / self.step)
         if num_views and np.abs(scaled).max() > _LARGEST_STEP_COUNT:
             raise DataError(
@@ -101,7 +99,8 @@ class TopK:
         else:
             base = unpack(sections[2], num_views, base_bits) + smallest
             below = unpack(sections[3], count, below_bits).reshape(num_views, self.k)
-            values = ((base[:, None] - below) * self.step).astype(np.float32)
+            with np.errstate(over="ignore"):
+                values = ((base[:, None] - below) * self.step).astype(np.float32)
         if num_views and (argmax.max() >= self.k or not np.isfinite(values).all()):
             raise DataError("top-k payload holds an argmax or a value out of range: the file is damaged")
         return _largest_first(ids, values, argmax)
@@ -116,20 +115,28 @@ class TopK:
 
     def _select(
         self, logits: NDArray[np.floating[Any]] | Logits
-    ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
-        """The k largest of each view, ids ascending: ids and values [N, k]."""
+    ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]], NDArray[np.int64]]:
+        """The k largest of each view, ids ascending: ids and values [N, k], and the argmax's place among them [N].
+
+        Of equal largest values the first one is the argmax: sparse labels put the teacher's there.
+        """
         sparse = isinstance(logits, Logits)
         values = logits.values if isinstance(logits, Logits) else logits
         if self.k > values.shape[1]:
             raise ConfigError(f"k={self.k} exceeds the {values.shape[1]} classes of these labels; choose a smaller k")
         check_finite(values)
+        argmax = values.argmax(axis=1)
         if isinstance(logits, Logits):
             by_id = np.argsort(logits.ids, axis=1)
             all_ids = np.take_along_axis(logits.ids, by_id, axis=1)
             values = np.take_along_axis(values, by_id, axis=1)
-        columns = largest(values, self.k)
+            argmax = (by_id == argmax[:, None]).argmax(axis=1)
+            surely_kept = values.copy()
+            np.put_along_axis(surely_kept, argmax[:, None], np.inf, axis=1)
+        columns = largest(surely_kept if sparse else values, self.k)
         chosen = np.take_along_axis(values, columns, axis=1)
-        return (np.take_along_axis(all_ids, columns, axis=1) if sparse else columns.astype(np.int32)), chosen
+        ids = np.take_along_axis(all_ids, columns, axis=1) if sparse else columns.astype(np.int32)
+        return ids, chosen, (columns == argmax[:, None]).argmax(axis=1)
 
     def bytes_per_view(self, num_classes: int) -> float:
         """About eight bits a value in steps, sixteen as fp16, and the ids."""
@@ -160,7 +167,10 @@ def step_for_bits(logits: Logits, k: int, bits: int) -> float | None:
     k = min(k, logits.values.shape[1])
     kept = -np.partition(-logits.values, k - 1, axis=1)[:, :k]
     span = float((kept.max(axis=1) - kept.min(axis=1)).max(initial=0.0))
-    return float(f"{max(span, 1e-3) / (2**bits - 1):.4g}")  # four digits keep the manifest short
+    step = max(span, 1e-3) / (2**bits - 1)
+    # Four digits keep the manifest short; rounded up, or the widest label would need one bit more.
+    unit = 10.0 ** (math.floor(math.log10(step)) - 3)
+    return float(f"{math.ceil(step / unit - 1e-9) * unit:.4g}")
 
 
 def largest(values: NDArray[np.floating[Any]], k: int) -> NDArray[np.int64]:

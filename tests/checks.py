@@ -1,0 +1,169 @@
+"""What codecs promise, one function a promise, and the small label sets that tests are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from lpqld.codec import Codec, Dense, Logits, TopK
+from lpqld.codec.base import dense_ids
+from lpqld.images import ImageSet
+from lpqld.labels import Labels
+from lpqld.manifest import ImagesRef, LabelSpec
+from lpqld.views import ViewRule
+
+RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
+
+
+def num_kept(codec: Codec, num_classes: int) -> int:
+    """How many classes of a label the codec keeps."""
+    return codec.k if isinstance(codec, TopK) else num_classes
+
+
+def plain_choice(logits: np.ndarray, k: int) -> np.ndarray:
+    """Ids [N, k] of the k largest, by a plain sort: larger values first, equal values by id."""
+    return np.array([sorted(range(len(row)), key=lambda column: (-row[column], column))[:k] for row in logits])
+
+
+def decoded(codec: Codec, logits: np.ndarray) -> Logits:
+    """What comes back of dense logits [N, C]."""
+    return codec.decode(codec.encode(logits), num_views=len(logits), num_classes=logits.shape[1])
+
+
+def check_shape(codec: Codec, logits: np.ndarray) -> None:
+    back = decoded(codec, logits)
+    expected = (len(logits), num_kept(codec, logits.shape[1]))
+    assert (back.ids.shape, back.values.shape) == (expected, expected)
+    assert (back.ids.dtype, back.values.dtype) == (np.int32, np.float32)
+
+
+def check_kept_classes(codec: Codec, logits: np.ndarray) -> None:
+    """The k largest, equal values going to the lower id."""
+    expected = plain_choice(logits, num_kept(codec, logits.shape[1]))
+    assert np.sort(decoded(codec, logits).ids, axis=1).tolist() == np.sort(expected, axis=1).tolist()
+
+
+def check_values(codec: Codec, logits: np.ndarray) -> None:
+    """In steps, within half of one (and float32's own rounding); else fp16 exactly."""
+    back = decoded(codec, logits)
+    kept = np.take_along_axis(logits, back.ids.astype(np.int64), axis=1)
+    if isinstance(codec, TopK) and codec.step is not None:
+        rounding = np.abs(kept).astype(np.float64) * 2.0**-22
+        assert (np.abs(back.values.astype(np.float64) - kept) <= codec.step / 2 + rounding).all()
+    else:
+        assert np.array_equal(back.values, kept.astype(np.float16).astype(np.float32))
+
+
+def check_order(codec: Codec, logits: np.ndarray) -> None:
+    """The teacher's argmax first, then by decoded value, then by id; the dense codec keeps class order."""
+    back = decoded(codec, logits)
+    if isinstance(codec, Dense):
+        assert (back.ids == np.arange(logits.shape[1])).all()
+        return
+    assert back.ids[:, 0].tolist() == logits.argmax(axis=1).tolist()
+    assert (back.values[:, 0] == back.values.max(axis=1, initial=-np.inf)).all()
+    for ids, values in zip(back.ids[:, 1:].tolist(), back.values[:, 1:].tolist(), strict=True):
+        assert sorted(zip(ids, values, strict=True), key=lambda pair: (-pair[1], pair[0])) == list(
+            zip(ids, values, strict=True)
+        )
+
+
+def check_idempotent(codec: Codec, logits: np.ndarray) -> None:
+    """Encoding what was decoded changes nothing."""
+    first = codec.encode(logits)
+    back = codec.decode(first, num_views=len(logits), num_classes=logits.shape[1])
+    assert codec.encode(back, num_classes=logits.shape[1]) == first
+
+
+def check_deterministic(codec: Codec, logits: np.ndarray) -> None:
+    """The same bytes from a copy, from another memory order, and from an equal codec; the input is left alone."""
+    before = logits.copy()
+    expected = codec.encode(logits)
+    assert codec.encode(np.asfortranarray(logits)) == expected
+    assert type(codec)(**{key: value for key, value in codec.to_json().items() if key != "name"}).encode(logits) == (
+        expected
+    )
+    assert np.array_equal(before, logits)
+
+
+def check_sparse_input(codec: Codec, logits: np.ndarray) -> None:
+    """All classes as sparse logits, in class order or largest first, and just the kept ones, give the same bytes."""
+    num_classes = logits.shape[1]
+    expected = codec.encode(logits)
+    in_class_order = Logits(dense_ids(*logits.shape), logits)
+    assert codec.encode(in_class_order, num_classes=num_classes) == expected
+    for count in {num_classes, num_kept(codec, num_classes)}:
+        ids = plain_choice(logits, count)
+        sparse = Logits(ids.astype(np.int32), np.take_along_axis(logits, ids, axis=1))
+        assert codec.encode(sparse, num_classes=num_classes) == expected
+
+
+CODEC_CONTRACT = (
+    check_shape,
+    check_kept_classes,
+    check_values,
+    check_order,
+    check_idempotent,
+    check_deterministic,
+    check_sparse_input,
+)
+
+
+def check_valid(logits: Logits, num_classes: int) -> None:
+    """Whatever a damaged payload decodes to, it is usable: different ids in range, finite values."""
+    assert logits.ids.shape == logits.values.shape
+    assert ((logits.ids >= 0) & (logits.ids < num_classes)).all()
+    assert all(len(set(row)) == len(row) for row in logits.ids.tolist())
+    assert np.isfinite(logits.values).all()
+
+
+def random_logits(num_views: int, num_classes: int, seed: int = 0, scale: float = 4.0) -> np.ndarray:
+    """Normal logits, float32 [N, C]."""
+    return (np.random.default_rng(seed).standard_normal((num_views, num_classes)) * scale).astype(np.float32)
+
+
+def made_up_labels(
+    images: ImageSet,
+    views_per_image: int = 4,
+    *,
+    shard_views: int = 50,
+    seed: int = 0,
+    rule: ViewRule = RULE,
+) -> Labels:
+    """Dense labels of random logits for all views of `images`."""
+    num_views = images.num_images * views_per_image
+    spec = LabelSpec(
+        num_images=images.num_images,
+        num_classes=images.num_classes,
+        num_views=num_views,
+        full_views=views_per_image,
+        codec=Dense(),
+        view_rule=rule,
+        seed=seed,
+        batch_size=10,
+        shard_views=shard_views,
+        images=ImagesRef.of(images),
+        teacher={"architecture": "made up", "fingerprint": "0" * 64},
+    )
+    values = random_logits(num_views, images.num_classes, seed).astype(np.float16).astype(np.float32)
+    return Labels(spec, Logits(dense_ids(*values.shape), values))
+
+
+def equal_logits(one: Logits, other: Logits) -> bool:
+    """Whether ids and values are the same, in the same order."""
+    return np.array_equal(one.ids, other.ids) and np.array_equal(one.values, other.values)
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    """Row by row, in float64."""
+    weights = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def dense_probabilities(ids: torch.Tensor | np.ndarray, values: np.ndarray, num_classes: int) -> np.ndarray:
+    """softmax over the kept classes by plain loops, 0 elsewhere: float64 [N, C]."""
+    full = np.zeros((len(values), num_classes))
+    for row, probabilities in enumerate(softmax(np.asarray(values))):
+        for column, probability in zip(np.asarray(ids)[row], probabilities, strict=True):
+            full[row, int(column)] = probability
+    return full

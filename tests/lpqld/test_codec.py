@@ -1,0 +1,309 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lpqld.codec import Codec, Dense, Logits, TopK, codec_for, codec_from_json, step_for_bits
+from lpqld.codec.base import dense_ids
+from lpqld.codec.bitpack import pack, packed_size, unpack
+from lpqld.codec.topk import largest
+from lpqld.errors import ConfigError, DataError
+from tests.checks import CODEC_CONTRACT, check_valid, decoded, num_kept, plain_choice, random_logits
+
+CODECS: dict[str, Codec] = {
+    "dense": Dense(),
+    "top 1 fp16": TopK(1),
+    "top 2 fp16": TopK(2),
+    "top 1 steps": TopK(1, 0.25),
+    "top 2 coarse": TopK(2, 3.0),
+    "top 2 steps": TopK(2, 0.25),
+    "top 2 fine": TopK(2, 0.001),
+    "top 10 fp16": TopK(10),
+    "top 10 coarse": TopK(10, 2.5),
+    "top 10 steps": TopK(10, 0.0625),
+}
+
+
+def with_outlier() -> np.ndarray:
+    logits = random_logits(20, 10, seed=3)
+    logits[7, 4], logits[8, 0], logits[9] = 60_000, -50_000, 0
+    return logits
+
+
+INPUTS: dict[str, np.ndarray] = {
+    "normal": random_logits(64, 10),
+    "many classes": random_logits(9, 1000, seed=1),
+    "two classes": random_logits(30, 2, seed=2),
+    "one view": random_logits(1, 10, seed=4),
+    "one view of two classes": np.array([[1.0, 1.0]], dtype=np.float32),
+    "constant": np.full((5, 12), 3.3, dtype=np.float32),
+    "zeros": np.zeros((3, 10), dtype=np.float32),
+    "ties": np.random.default_rng(5).integers(-2, 3, (200, 10)).astype(np.float32),
+    "near ties": np.random.default_rng(6).integers(-2, 3, (200, 10)) + random_logits(200, 10, 7, scale=0.01),
+    "all negative": -np.abs(random_logits(20, 16, seed=8)) - 100,
+    "outliers": with_outlier(),
+    "tiny": random_logits(20, 10, seed=9, scale=1e-6),
+    "float64": random_logits(20, 10, seed=10).astype(np.float64),
+}
+CASES = [
+    pytest.param(codec, logits, id=f"{name}, {kind}")
+    for name, codec in CODECS.items()
+    for kind, logits in INPUTS.items()
+    if num_kept(codec, logits.shape[1]) <= logits.shape[1]
+]
+
+
+@pytest.mark.parametrize("check", CODEC_CONTRACT, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(("codec", "logits"), CASES)
+def test_every_codec_keeps_its_promises(check: Callable[[Codec, np.ndarray], None], codec, logits):
+    check(codec, logits)
+
+
+@st.composite
+def codecs_with_logits(draw: st.DrawFn) -> tuple[Codec, np.ndarray]:
+    num_classes = draw(st.integers(2, 20))
+    row = st.lists(
+        st.one_of(st.integers(-3, 3).map(float), st.floats(-500, 500, width=32)),
+        min_size=num_classes,
+        max_size=num_classes,
+    )
+    logits = np.array(draw(st.lists(row, min_size=1, max_size=8)), dtype=np.float32)
+    step = draw(st.one_of(st.none(), st.floats(1e-3, 50)))
+    return draw(st.one_of(st.just(Dense()), st.builds(TopK, st.integers(1, num_classes), st.just(step)))), logits
+
+
+@settings(deadline=None, max_examples=150)
+@given(codecs_with_logits())
+def test_promises_hold_for_any_logits(case):
+    codec, logits = case
+    for check in CODEC_CONTRACT:
+        check(codec, logits)
+
+
+@settings(deadline=None, max_examples=100)
+@given(codecs_with_logits(), st.data())
+def test_recoding_to_fewer_classes_keeps_the_teachers_argmax(case, data):
+    codec, logits = case
+    back = decoded(codec, logits)
+    smaller = TopK(data.draw(st.integers(1, back.ids.shape[1])), data.draw(st.one_of(st.none(), st.floats(0.01, 10))))
+    num_classes = logits.shape[1]
+    payload = smaller.encode(back, num_classes=num_classes)
+    again = smaller.decode(payload, num_views=len(logits), num_classes=num_classes)
+    expected = back.values.argmax(axis=1) if isinstance(codec, Dense) else logits.argmax(axis=1)
+    assert again.ids[:, 0].tolist() == expected.tolist()
+    assert smaller.encode(again, num_classes=num_classes) == payload
+
+
+class TestTopK:
+    def test_classes_that_share_a_step_keep_the_teachers_argmax_first(self):
+        logits = np.array([[1.0, 5.00, 5.05, 0.0], [5.05, 5.00, 1.0, 0.0]], dtype=np.float32)
+        back = decoded(TopK(3, 1.0), logits)
+        assert back.ids.tolist() == [[2, 1, 0], [0, 1, 2]]
+        assert back.values.tolist() == [[5, 5, 1], [5, 5, 1]]
+
+    @pytest.mark.parametrize("outlier", [1e6, -1e6, 1e9], ids=str)
+    def test_outliers_are_never_clipped(self, outlier):
+        logits = random_logits(50, 10)
+        logits[13, 3] = outlier
+        back = decoded(TopK(10, 1.0), logits)
+        assert back.values[13][back.ids[13] == 3].tolist() == [outlier]
+        for row in (12, 14):
+            values = np.take_along_axis(logits, back.ids.astype(np.int64), axis=1)[row]
+            assert np.abs(back.values[row] - values).max() <= 0.5
+
+    def test_a_logit_beyond_the_widest_step_count_is_refused(self):
+        with pytest.raises(DataError, match="use a larger step"):
+            TopK(2, 0.001).encode(np.array([[1e8, 0.0]]))
+
+    @pytest.mark.parametrize("step", [None, 0.5], ids=["fp16", "steps"])
+    def test_all_classes_take_no_ids(self, step):
+        logits = random_logits(8, 16)
+        assert len(TopK(16).encode(logits)) == 8 * 16 * 2 + packed_size(8, 4)
+        assert len(TopK(16, step).encode(logits)) < len(TopK(15, step).encode(logits))
+
+    @pytest.mark.parametrize("codec", [TopK(5), TopK(5, 0.25)], ids=["fp16", "steps"])
+    def test_more_classes_than_there_are_is_an_error_with_a_remedy(self, codec):
+        with pytest.raises(ConfigError, match="k=5 exceeds the 4 classes of these labels; choose a smaller k"):
+            codec.encode(random_logits(3, 4))
+        with pytest.raises(DataError, match="k=5 exceeds the 4 classes"):
+            codec.decode(b"", num_views=3, num_classes=4)
+        sparse = Logits(np.zeros((1, 4), dtype=np.int32) + np.arange(4, dtype=np.int32), np.zeros((1, 4), np.float32))
+        with pytest.raises(ConfigError, match="k=5 exceeds the 4 classes"):
+            codec.encode(sparse, num_classes=100)
+
+    def test_sparse_logits_need_the_number_of_classes(self):
+        with pytest.raises(ConfigError, match="num_classes"):
+            TopK(1, 0.5).encode(decoded(TopK(2), random_logits(3, 4)))
+
+    @pytest.mark.parametrize(
+        ("k", "step"),
+        [(0, None), (-1, 0.5), (1, 0.0), (1, -1.0), (1, float("nan")), (1, float("inf"))],
+        ids=str,
+    )
+    def test_a_configuration_out_of_range_is_refused(self, k, step):
+        with pytest.raises(ConfigError):
+            TopK(k, step)
+
+    @settings(deadline=None, max_examples=100)
+    @given(codecs_with_logits(), st.data())
+    def test_the_choice_of_the_largest_is_that_of_a_plain_sort(self, case, data):
+        logits = case[1]
+        k = data.draw(st.integers(1, logits.shape[1]))
+        assert largest(logits, k).tolist() == np.sort(plain_choice(logits, k), axis=1).tolist()
+
+
+class TestRefusal:
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
+    @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
+    def test_logits_that_are_not_finite_are_refused_with_their_view(self, codec, bad):
+        logits = random_logits(9, 10)
+        logits[4, 2] = bad
+        with pytest.raises(DataError, match="view 4 of 9 has a NaN or infinite logit"):
+            codec.encode(logits)
+
+    @pytest.mark.parametrize("codec", [Dense(), TopK(3), TopK(10)], ids=["dense", "top 3", "top 10"])
+    @pytest.mark.parametrize("huge", [65_520.0, 1e9], ids=str)
+    @pytest.mark.filterwarnings("error")
+    def test_logits_beyond_fp16_are_refused_with_their_view(self, codec, huge):
+        logits = random_logits(9, 10)
+        logits[4, 2] = huge
+        with pytest.raises(
+            DataError, match=r"view 4 .*has a logit beyond fp16's largest, 65504; use a codec with a step"
+        ):
+            codec.encode(logits)
+
+    def test_the_largest_fp16_value_is_kept(self):
+        logits = np.array([[65_504.0, -65_504.0]], dtype=np.float32)
+        for codec in (Dense(), TopK(2)):
+            assert decoded(codec, logits).values.tolist() == [[65_504.0, -65_504.0]]
+
+    def test_dense_cannot_bring_dropped_classes_back(self):
+        with pytest.raises(ConfigError, match="keep 3 classes a view, not all 10; use a top-k codec"):
+            Dense().encode(decoded(TopK(3), random_logits(4, 10)), num_classes=10)
+
+    def test_dense_takes_sparse_labels_that_hold_every_class(self):
+        logits = random_logits(4, 10).astype(np.float16).astype(np.float32)
+        assert Dense().encode(decoded(TopK(10), logits), num_classes=10) == Dense().encode(logits)
+
+
+class TestDamage:
+    """Malformed bytes raise DataError, never anything else, or decode to something usable."""
+
+    @staticmethod
+    def attempt(codec: Codec, payload: bytes, num_views: int, num_classes: int) -> bool:
+        try:
+            back = codec.decode(payload, num_views=num_views, num_classes=num_classes)
+        except DataError:
+            return False
+        check_valid(back, num_classes)
+        return True
+
+    @settings(deadline=None, max_examples=200)
+    @given(
+        codec=st.sampled_from(list(CODECS.values())),
+        payload=st.binary(max_size=120),
+        num_views=st.integers(0, 5),
+        num_classes=st.integers(2, 12),
+    )
+    def test_random_bytes(self, codec, payload, num_views, num_classes):
+        self.attempt(codec, payload, num_views, num_classes)
+
+    @settings(deadline=None, max_examples=200)
+    @given(codec=st.sampled_from(list(CODECS.values())), content=st.binary(min_size=100, max_size=400), data=st.data())
+    def test_random_bytes_of_the_right_length(self, codec, content, data):
+        num_classes = data.draw(st.integers(num_kept(codec, 10), 20))
+        length = len(codec.encode(random_logits(3, num_classes, seed=len(content))))
+        self.attempt(codec, (content * 10)[:length], 3, num_classes)
+
+    @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
+    def test_every_truncation_and_every_extension_is_refused(self, codec):
+        payload = codec.encode(random_logits(6, 12))
+        for length in range(len(payload)):
+            assert not self.attempt(codec, payload[:length], 6, 12)
+        assert not self.attempt(codec, payload + b"\0", 6, 12)
+        assert self.attempt(codec, payload, 6, 12)
+
+    @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
+    @pytest.mark.filterwarnings("error")
+    def test_every_flipped_bit(self, codec):
+        payload = codec.encode(random_logits(6, 12))
+        for position in range(len(payload)):
+            for bit in range(8):
+                damaged = bytearray(payload)
+                damaged[position] ^= 1 << bit
+                self.attempt(codec, bytes(damaged), 6, 12)
+
+    @pytest.mark.filterwarnings("error")
+    def test_values_too_wide_for_float32_are_refused(self):
+        payload = bytearray(TopK(1, 1e38).encode(np.array([[1.0, 0.0]])))
+        payload[0:4] = (2**31 - 1).to_bytes(4, "little")
+        assert not self.attempt(TopK(1, 1e38), bytes(payload), 1, 2)
+
+
+class TestStepForBits:
+    @pytest.mark.parametrize("bits", range(2, 16))
+    @pytest.mark.parametrize("k", [1, 3, 10])
+    def test_the_pilots_values_fit_the_bits(self, k, bits):
+        logits = random_logits(500, 10, seed=bits)
+        step = step_for_bits(Logits(dense_ids(500, 10), logits), k, bits)
+        back = decoded(TopK(k, step), logits)
+        widest = int(np.rint((back.values.max(axis=1) - back.values.min(axis=1)).astype(np.float64) / step).max())
+        assert widest <= 2**bits - 1
+        assert k == 1 or widest >= (2**bits - 1) * 0.99 - 1
+
+    def test_sixteen_bits_are_fp16(self):
+        assert step_for_bits(Logits(dense_ids(2, 4), random_logits(2, 4)), 2, 16) is None
+
+    def test_the_span_is_that_of_the_kept_values(self):
+        pilot = Logits(dense_ids(2, 4), np.array([[10.0, 7.0, -90.0, 4.0], [1.0, 1.0, 0.0, 0.0]], dtype=np.float32))
+        assert step_for_bits(pilot, 3, 2) == 2.0
+        assert step_for_bits(pilot, 2, 2) == 1.0
+
+    @pytest.mark.parametrize("bits", [1, 17, 0, -4])
+    def test_bits_out_of_range_are_refused(self, bits):
+        with pytest.raises(ConfigError, match="bits must be 2 to 16"):
+            step_for_bits(Logits(dense_ids(2, 4), random_logits(2, 4)), 2, bits)
+
+
+class TestNames:
+    PILOT = Logits(dense_ids(8, 10), random_logits(8, 10))
+
+    @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
+    def test_json_round_trip(self, codec):
+        assert codec_from_json(codec.to_json()) == codec
+
+    @pytest.mark.parametrize("document", [{"name": "zip"}, {"name": "topk"}, {"name": "dense", "k": 3}, {}], ids=str)
+    def test_unknown_codecs_are_refused(self, document):
+        with pytest.raises(DataError, match="this version of lpqld reads dense, topk"):
+            codec_from_json(document)
+
+    def test_flags_choose_the_codec(self):
+        assert codec_for("dense", k=None, bits=16, num_classes=10, pilot=self.PILOT) == Dense()
+        assert codec_for("topk", k=3, bits=16, num_classes=10, pilot=self.PILOT) == TopK(3)
+        expected = TopK(3, step_for_bits(self.PILOT, 3, 6))
+        assert codec_for("topk", k=3, bits=6, num_classes=10, pilot=self.PILOT) == expected
+        assert codec_for("dense", k=10, bits=6, num_classes=10, pilot=self.PILOT).to_json()["k"] == 10
+
+    @pytest.mark.parametrize(
+        ("name", "k", "bits"),
+        [("zip", 3, 16), ("dense", 3, 16), ("topk", 0, 16), ("topk", 11, 16), ("topk", 3, 1), ("topk", 3, 17)],
+        ids=str,
+    )
+    def test_flags_out_of_range_are_refused(self, name, k, bits):
+        with pytest.raises(ConfigError):
+            codec_for(name, k=k, bits=bits, num_classes=10, pilot=self.PILOT)
+
+
+class TestBitpack:
+    @settings(deadline=None, max_examples=200)
+    @given(bits=st.integers(0, 32), data=st.data())
+    def test_what_is_packed_comes_back(self, bits, data):
+        values = np.array(data.draw(st.lists(st.integers(0, 2**bits - 1), max_size=30)), dtype=np.int64)
+        packed = pack(values, bits)
+        assert len(packed) == packed_size(len(values), bits)
+        assert unpack(packed, len(values), bits).tolist() == values.tolist()
+
+    def test_the_highest_bit_comes_first(self):
+        assert pack(np.array([0b101, 0b001, 0b110]), 3) == bytes([0b10100111, 0b00000000])

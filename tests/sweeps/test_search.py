@@ -1,0 +1,167 @@
+"""The search: budgets that are never exceeded, fair shares of trials, comparisons within a budget only."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from lpqld.errors import ConfigError, LpqldError
+from sweeps.config import PaperConfig, ResourcesConfig, SearchConfig
+from sweeps.search import BudgetScheduler, BudgetSearch, choice_of, search, spaces_for
+from sweeps.trial import Choice, Shared, TrialResult, choose_labels, smallest_budget
+
+BUDGETS = (6000, 2600)
+SEARCH = SearchConfig(trials=3, k=(2, 3, 10), bits=(3, 4, 8), lr=(0.001, 0.006))
+
+
+def budget_search(small_shared, trials: int = 8) -> BudgetSearch:
+    spaces = spaces_for(BUDGETS, SEARCH, small_shared)
+    points = [space.first_points(PaperConfig(), 10, 0.002) for space in spaces]
+    return BudgetSearch(spaces, trials, points, seed=0)
+
+
+class TestSpace:
+    def test_codecs_of_a_budget_fit_with_any_recipe(self, small_shared):
+        for space in spaces_for(BUDGETS, SEARCH, small_shared):
+            for k, bits in space.codecs:
+                config = {"k": k, f"bits_of_{k}": bits, "budget": space.budget, "shape": "cosine", "ca": "paper"}
+                choice = choice_of({**config, "start": 12.3456, "end": 1.23456, "lr": 0.000123456})
+                assert choose_labels(choice, small_shared).label_bytes <= space.budget
+
+    def test_smaller_budgets_have_fewer_codecs(self, small_shared):
+        large, small = spaces_for(BUDGETS, SEARCH, small_shared)
+        assert set(small.codecs) <= set(large.codecs)
+        needed = smallest_budget(Choice("search", k=10, bits=8), small_shared)
+        (tight,) = spaces_for((needed - 1,), SEARCH, small_shared)
+        assert (2, 3) in tight.codecs
+        assert (10, 8) not in tight.codecs
+
+    def test_impossible_budget_says_the_smallest_that_works(self, small_shared):
+        with pytest.raises(ConfigError, match=r"budget 300 B is smaller than one label per image") as caught:
+            spaces_for((6000, 300), SEARCH, small_shared)
+        smallest = int(re.search(r"the smallest that works is (\d+) bytes", str(caught.value))[1])
+        (space,) = spaces_for((smallest,), SEARCH, small_shared)
+        assert len(space.codecs) == 1
+        with pytest.raises(ConfigError, match=f"the smallest that works is {smallest} bytes"):
+            spaces_for((smallest - 1,), SEARCH, small_shared)
+
+    def test_k_beyond_the_labels_is_refused(self, small_shared):
+        with pytest.raises(ConfigError, match=r"search\.k \[20\]: the labels hold 10 classes"):
+            spaces_for(BUDGETS, replace_k(SEARCH, (2, 20)), small_shared)
+
+    def test_first_point_is_the_papers_temperature(self, small_shared):
+        search = budget_search(small_shared)
+        first = search.suggest("a")
+        assert (first["budget"], first["shape"], first["start"], first["end"]) == (2600, "step", 20.0, 2.0) or (
+            first["budget"] == 6000 and first["start"] == 20.0
+        )
+
+
+def replace_k(config: SearchConfig, k: tuple[int, ...]) -> SearchConfig:
+    return SearchConfig(**{**config.model_dump(), "k": k})
+
+
+class TestBudgetSearch:
+    def test_budgets_get_equal_numbers_of_trials_then_it_ends(self, small_shared):
+        search = budget_search(small_shared)
+        budgets = []
+        for index in range(16):
+            suggestion = search.suggest(f"t{index}")
+            budgets.append(suggestion["budget"])
+            search.on_trial_complete(f"t{index}", {"val_accuracy": 0.5, "training_iteration": 10})
+        assert budgets.count(6000) == budgets.count(2600) == 8
+        assert all(abs(budgets[:n].count(6000) - budgets[:n].count(2600)) <= 1 for n in range(16))
+        assert search.suggest("more") == BudgetSearch.FINISHED
+
+    def test_every_suggestion_is_a_choice_within_its_budget(self, small_shared):
+        search = budget_search(small_shared)
+        for index in range(16):
+            choice = choice_of(search.suggest(f"t{index}"))
+            assert choose_labels(choice, small_shared).label_bytes <= choice.budget
+            small_shared.recipe_of(choice)
+            search.on_trial_complete(f"t{index}", {"val_accuracy": index / 16, "training_iteration": 10})
+
+    def test_restored_search_goes_on_as_the_saved_one(self, small_shared, tmp_path):
+        search = budget_search(small_shared)
+        for index in range(7):
+            search.suggest(f"t{index}")
+            search.on_trial_complete(f"t{index}", {"val_accuracy": 0.1 * index, "training_iteration": 10})
+        search.save(str(tmp_path / "state"))
+        restored = budget_search(small_shared)
+        restored.restore(str(tmp_path / "state"))
+        assert [restored.suggest(f"n{index}") for index in range(6)] == [search.suggest(f"n{i}") for i in range(6)]
+
+
+class TestEarlyStopping:
+    """The scheduler with Tune's own trials: a result of (budget, accuracy) at a rung, and what is decided."""
+
+    def decide(self, scheduler: BudgetScheduler, budget: int, accuracy: float, rung: int = 3) -> str:
+        trial = Trial("trial", config={"budget": budget}, stub=True)
+        scheduler.on_trial_add(None, trial)
+        result = {"val_accuracy": accuracy, "training_iteration": rung, "finished": False}
+        return scheduler.on_trial_result(None, trial, result)
+
+    def test_small_budgets_are_not_compared_with_large_ones(self):
+        scheduler = BudgetScheduler(BUDGETS)
+        assert [self.decide(scheduler, 6000, accuracy) for accuracy in (0.9, 0.92, 0.94)] == [
+            TrialScheduler.CONTINUE
+        ] * 3
+        assert self.decide(scheduler, 2600, 0.2) == TrialScheduler.CONTINUE
+
+    def test_lower_half_of_a_budget_stops(self):
+        scheduler = BudgetScheduler(BUDGETS)
+        for accuracy in (0.5, 0.6, 0.7):
+            self.decide(scheduler, 2600, accuracy)
+        assert self.decide(scheduler, 2600, 0.1) == TrialScheduler.STOP
+        assert self.decide(scheduler, 2600, 0.8) == TrialScheduler.CONTINUE
+        assert self.decide(scheduler, 6000, 0.1) == TrialScheduler.CONTINUE
+
+    def test_finished_trial_is_never_stopped(self):
+        scheduler = BudgetScheduler(BUDGETS)
+        for accuracy in (0.5, 0.6, 0.7):
+            self.decide(scheduler, 2600, accuracy, rung=10)
+        trial = Trial("trial", config={"budget": 2600}, stub=True)
+        scheduler.on_trial_add(None, trial)
+        result = {"val_accuracy": 0.0, "training_iteration": 10, "finished": True}
+        assert scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
+
+    def test_restored_scheduler_remembers_the_rungs(self, tmp_path):
+        scheduler = BudgetScheduler(BUDGETS)
+        for accuracy in (0.5, 0.6, 0.7):
+            self.decide(scheduler, 2600, accuracy)
+        scheduler.save(str(tmp_path / "state"))
+        restored = BudgetScheduler(BUDGETS)
+        restored.restore(str(tmp_path / "state"))
+        assert self.decide(restored, 2600, 0.1) == TrialScheduler.STOP
+
+
+@pytest.mark.usefixtures("ray_cluster")
+class TestTune:
+    def run(self, shared: Shared, folder: Path, heard: list[TrialResult]) -> list[TrialResult]:
+        spaces = spaces_for(BUDGETS, SEARCH, shared)
+        return search(shared, spaces, SEARCH, PaperConfig(), ResourcesConfig(), folder, seed=0, on_result=heard.append)
+
+    def test_search_and_search_again(self, small_shared, tmp_path):
+        heard: list[TrialResult] = []
+        found = self.run(small_shared, tmp_path, heard)
+        assert sorted(result.choice.budget for result in found) == sorted([*BUDGETS] * SEARCH.trials)
+        assert all(result.label_bytes <= result.choice.budget for result in found)
+        assert {result.choice for result in heard} == {result.choice for result in found}
+        assert len(heard) == len({result.choice for result in heard})
+        assert all(any(r.finished for r in found if r.choice.budget == budget) for budget in BUDGETS)
+        files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
+        again = self.run(small_shared, tmp_path, [])
+        assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()} == files
+        assert {result.choice: result.val_accuracy for result in again} == {
+            result.choice: result.val_accuracy for result in found
+        }
+
+    @pytest.mark.slow  # Tune tries again twice, each time in a new process
+    def test_failing_trial_says_why(self, small_shared, tmp_path):
+        broken = replace(small_shared, recipe=replace(small_shared.recipe, architecture="no_such_network"))
+        spaces, once = spaces_for(BUDGETS[:1], SEARCH, broken), SearchConfig(**{**SEARCH.model_dump(), "trials": 1})
+        with pytest.raises(LpqldError, match=r"1 trials failed, the first with: .*no_such_network"):
+            search(broken, spaces, once, PaperConfig(), ResourcesConfig(), tmp_path, seed=0, on_result=print)
