@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from lpqld.shards import concatenate, decode_shard, describe_shard, encode_shard
 from lpqld.sizes import format_bytes
 from lpqld.store import sweep_temporary_files, write_atomically
 
-_MOST_CORRECTIONS = 24
+_SLOPES_ALONE = 5
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,8 @@ def encode(
 def fill_budget(labels: Labels, codec: Codec, budget: int, recipe: dict[str, Any] | None = None) -> EncodedLabels:
     """The most labels that fit `budget` bytes on disk, manifest included.
 
-    Starts from the bytes per view of what was encoded last and corrects until the set fits and one that is larger by
-    more than a view's worth of bytes would not.
+    Starts from the bytes per view of what was encoded last and corrects until the set fits and one label more would
+    not.
 
     Raises:
         ConfigError: not even one label per image fits; the message says the smallest budget that works.
@@ -112,10 +114,13 @@ def fill_budget(labels: Labels, codec: Codec, budget: int, recipe: dict[str, Any
         )
     fits, too_many = smallest, largest + 1
     per_view = codec.bytes_per_view(labels.spec.num_classes)
-    for _ in range(_MOST_CORRECTIONS):
+    for correction in count_from(1):
         if too_many - fits <= 1:
             break
         proposal = fits + int((budget - best.num_bytes) / per_view)
+        # Sizes jump where a shard begins or a field needs one more bit; there slopes mislead, and halving ends it.
+        if correction > _SLOPES_ALONE and correction % 3 == 0:
+            proposal = (fits + too_many) // 2
         count = min(max(proposal, fits + 1), too_many - 1)
         candidate = sized(count)
         if candidate.num_bytes <= budget:
@@ -137,7 +142,7 @@ def keep_share(num_images: int, full_views: int, prune_ratio: float) -> int:
         raise ConfigError(f"prune ratio must be in [0, 1), found {prune_ratio}")
     kept = round(num_images * full_views * (1 - prune_ratio))
     if kept < num_images:
-        most = 1 - 1 / full_views
+        most = math.floor((1 - 1 / full_views) * 1e4) / 1e4  # rounded up, it would be refused too
         raise ConfigError(
             f"prune ratio {prune_ratio} leaves {kept} labels for {num_images} images; the largest is {most:.4f}"
         )

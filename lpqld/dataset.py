@@ -136,9 +136,10 @@ class ViewSampler(Sampler[NDArray[np.int64]]):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        # A generator, so that the epoch advances when a pass begins: a loader with workers calls this twice a pass.
         batches = self._dataset.batches(self._epoch, self._batch_size, self._seed)
         self._epoch += 1
-        return iter(batches)
+        yield from batches
 
     def __len__(self) -> int:
         return max(1, round(self._dataset.images.num_images / self._batch_size))

@@ -113,4 +113,4 @@ def grid_student_temperature(student_logits: torch.Tensor, target_ids: torch.Ten
     inverse = 100 / torch.arange(1, 101, device=logits.device, dtype=torch.float32)
     expected = (targets.float() * logits.gather(1, target_ids)).sum(1).mean()
     losses = torch.stack([torch.logsumexp(logits * u, 1).mean() - u * expected for u in inverse])
-    return float((losses.argmin() + 1) / 100)
+    return (int(losses.argmin()) + 1) / 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 
 from lpqld.errors import ConfigError
 
+_CONNECT_SECONDS = 10.0
 _TOKEN = Path.home() / ".ray" / "auth_token"
 
 
@@ -32,7 +34,7 @@ def cluster(address: str | None, *, object_store_bytes: int = 512 * 1024**2) -> 
     if chosen != "local":
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what the C++ side logs is for its developers
+    _check_answers(chosen)
     options = {"object_store_memory": object_store_bytes, "include_dashboard": False} if chosen == "local" else {}
     try:
         ray.init(address=chosen, logging_level=logging.ERROR, log_to_driver=False, **options)
@@ -48,6 +50,17 @@ def cluster(address: str | None, *, object_store_bytes: int = 512 * 1024**2) -> 
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Refuse a HOST:PORT where nothing listens at once: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--address {address}: no Ray cluster answers there ({error})") from error
 
 
 def num_cpus() -> int:

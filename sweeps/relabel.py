@@ -18,7 +18,7 @@ from lpqld.labels import LabelSet
 from lpqld.manifest import MANIFEST_FILE, LabelSpec, Manifest
 from lpqld.relabel import Labeler
 from lpqld.shards import describe_shard, shard_file
-from lpqld.store import sweep_temporary_files, write_atomically
+from lpqld.store import canonical_json, sweep_temporary_files, write_atomically
 from lpqld.teacher import Teacher
 from sweeps.cluster import num_cpus, num_gpus, use_assigned_resources
 
@@ -158,5 +158,6 @@ def _claim(folder: Path, spec: LabelSpec) -> None:
 
 
 def _differences(found: LabelSpec, wanted: LabelSpec) -> str:
-    ours, theirs = wanted.to_json(), found.to_json()
+    # Compared as JSON: a manifest that was read has lists where the other has tuples.
+    ours, theirs = (json.loads(canonical_json(spec.to_json())) for spec in (wanted, found))
     return ", ".join(key for key in ours if ours[key] != theirs[key] and key != "recipe")

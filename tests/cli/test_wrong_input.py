@@ -142,7 +142,7 @@ class TestConfiguration:
 
     def test_address_where_no_cluster_answers(self, lpqld, teacher, tmp_path):
         line = ("relabel", "--images", "digits:val", "--teacher", teacher, "--views", 1, "--out", tmp_path / "labels")
-        done = lpqld(*line, "--address", "127.0.0.1:1", "--json", timeout=120)
+        done = lpqld(*line, "--address", "127.0.0.1:1", "--json", timeout=60)
         assert (done.exit_code, done.stdout) == (CONFIG, "")
         assert "--address 127.0.0.1:1: no Ray cluster answers there" in done.stderr
         assert "Traceback" not in done.stderr
@@ -204,7 +204,7 @@ class TestTeacher:
 
         path = tmp_path / "teacher.pth"
         torch.save({"state_dict": Attack()}, path)
-        (tmp_path / "plain.pth").write_bytes(pickle.dumps(Attack()))
+        (tmp_path / "plain.pth").write_bytes(pickle.dumps(Attack(), protocol=2))
         for file in (path, tmp_path / "plain.pth"):
             line = sweep(tmp_path / file.stem, "--teacher", file, "--teacher-arch", "convnet")
             assert str(file) in refused(DATA, *line)
@@ -220,25 +220,26 @@ class TestTeacher:
         assert message.startswith("--mean '0.5,0.5': expected three numbers")
 
 
+@pytest.fixture(scope="module")
+def labels(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from lpqld.codec import Dense
+    from lpqld.compress import encode
+    from lpqld.labels import Labels
+    from lpqld.relabel import Labeler, specify
+    from lpqld.shards import concatenate
+    from lpqld.teacher import load_teacher
+    from lpqld.views import ViewRule
+
+    device, images = torch.device("cpu"), ImageSet.open("digits:val").sample_per_class(2, seed=0)
+    network = load_teacher(teacher, image_class_names=images.class_names)
+    spec = specify(network, images, ViewRule(), views_per_image=3, seed=0, batch_size=20, device=device)
+    logits = concatenate(list(Labeler(network, images, ViewRule(), 0, device).batches(0, 60, 20, Dense())))
+    folder = tmp_path_factory.mktemp("labels") / "labels"
+    encode(Labels(spec, logits), Dense()).write(folder)
+    return folder
+
+
 class TestLabels:
-    @pytest.fixture(scope="class")
-    def labels(self, teacher, tmp_path_factory) -> Path:
-        from lpqld.codec import Dense
-        from lpqld.compress import encode
-        from lpqld.labels import Labels
-        from lpqld.relabel import Labeler, specify
-        from lpqld.shards import concatenate
-        from lpqld.teacher import load_teacher
-        from lpqld.views import ViewRule
-
-        device, images = torch.device("cpu"), ImageSet.open("digits:val").sample_per_class(2, seed=0)
-        network = load_teacher(teacher, image_class_names=images.class_names)
-        spec = specify(network, images, ViewRule(), views_per_image=3, seed=0, batch_size=20, device=device)
-        logits = concatenate(list(Labeler(network, images, ViewRule(), 0, device).batches(0, 60, 20, Dense())))
-        folder = tmp_path_factory.mktemp("labels") / "labels"
-        encode(Labels(spec, logits), Dense()).write(folder)
-        return folder
-
     def train(self, labels: Path, root: Path, *arguments: object) -> tuple[object, ...]:
         data = ("--images", "digits:val", "--eval", "digits:test")
         return ("train", "--labels", labels, *data, "--epochs", 2, "--root", root, *arguments)
@@ -314,7 +315,7 @@ class TestProcess:
 def test_ctrl_c_in_a_search_keeps_what_is_finished_and_says_how_to_resume(tmp_path):
     root = tmp_path / "runs"
     line = ("sweep", "digits", "--root", str(root), "--json", "--budget", "12KB", "--set", "teacher.fit_epochs=2")
-    line = (*line, "--set", "student.epochs=150", "--set", "search.early_stopping=false")
+    line = (*line, "--set", "student.epochs=150", "--set", "search.early_stopping=false", "--ipc", "5")
     with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
         command = [sys.executable, "-m", "cli.main", *line]
         process = subprocess.Popen(

@@ -172,14 +172,14 @@ def test_kill_9_of_the_command_midway_then_the_same_command(teacher, in_process,
 
     def line(out: str) -> list[str]:
         where = ["--images", "digits:train", "--teacher", str(tmp_path / "teacher.safetensors")]
-        return ["relabel", *where, "--views", "150", "--preset", "digits", "--json", "--out", str(tmp_path / out)]
+        return ["relabel", *where, "--views", "60", "--preset", "digits", "--json", "--out", str(tmp_path / out)]
 
     folder = tmp_path / "killed"
     with (tmp_path / "log.txt").open("w") as log:
         command = [sys.executable, "-m", "cli.main", *line("killed")]
         process = subprocess.Popen(command, env=command_environment(), stdout=log, stderr=log)
         deadline = time.monotonic() + 90
-        while len(list(folder.glob("labels-*"))) < 2:
+        while len(list(folder.glob("labels-*"))) < 1:
             assert process.poll() is None, (tmp_path / "log.txt").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -187,13 +187,13 @@ def test_kill_9_of_the_command_midway_then_the_same_command(teacher, in_process,
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     psutil.wait_procs(descendants, timeout=30)
-    total = -(-1078 * 150 // 8200)
+    total = -(-1078 * 60 // 8200)
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("labels-*")}
-    assert 2 <= len(kept) < total, "it was killed midway"
+    assert 1 <= len(kept) < total, "it was killed midway"
     assert not (folder / MANIFEST_FILE).exists()
 
     done = in_process(*line("killed"))
-    assert done.document["num_views"] == 1078 * 150
+    assert done.document["num_views"] == 1078 * 60
     assert f"relabel: {total} of {total}" in done.stderr
     assert kept == {name: (folder / name).stat().st_mtime_ns for name in kept}
     assert in_process(*line("clean")).document["bytes"] == done.document["bytes"]

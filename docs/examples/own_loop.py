@@ -1,0 +1,37 @@
+"""A training loop of your own on a label set: run as `python own_loop.py LABELS IMAGES EVAL [EPOCHS]`."""
+
+import sys
+
+import torch
+from torch.utils.data import DataLoader
+
+from lpqld.architectures import build
+from lpqld.dataset import ViewDataset, ViewSampler
+from lpqld.images import ImageSet
+from lpqld.labels import LabelSet
+from lpqld.temperature import parse_schedule
+
+labels, images = LabelSet.open(sys.argv[1]), ImageSet.open(sys.argv[2])
+test = ImageSet.open(sys.argv[3], class_names=images.class_names)
+num_epochs = int(sys.argv[4]) if len(sys.argv) > 4 else 100
+
+data = ViewDataset(images, labels)
+loader = DataLoader(data, sampler=ViewSampler(data, batch_size=100), batch_size=None)
+temperature = parse_schedule("20:2:step", num_epochs)
+
+student = build("convnet", images.num_classes)
+optimizer = torch.optim.AdamW(student.parameters(), lr=2e-3)
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_epochs)
+for epoch in range(num_epochs):
+    for batch in loader:
+        log_predictions = (student(batch.views) / 2).log_softmax(1)
+        loss = -(batch.targets(temperature(epoch)) * log_predictions).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    schedule.step()
+
+student.eval()
+with torch.inference_mode():
+    correct = student(test.pixels / 255).argmax(1) == test.labels
+print(f"accuracy {correct.float().mean():.4f}")

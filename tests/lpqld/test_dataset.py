@@ -1,0 +1,150 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lpqld.architectures import build
+from lpqld.codec import TopK
+from lpqld.compress import encode
+from lpqld.dataset import LabelBatch, ViewDataset, ViewSampler
+from lpqld.errors import DataError
+from lpqld.labels import LabelSet
+from lpqld.views import Views, render
+from tests.checks import RULE, dense_probabilities
+
+
+@pytest.fixture(scope="module")
+def top3(labels):
+    return encode(labels, TopK(3, 0.25), num_views=100).decode()
+
+
+@pytest.fixture(scope="module")
+def data(images, top3) -> ViewDataset:
+    return ViewDataset(images, top3)
+
+
+def same(one: LabelBatch, other: LabelBatch) -> bool:
+    names = ("views", "ids", "values", "image_labels")
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+class TestBatch:
+    @pytest.mark.parametrize("temperature", [20.0, 2.0, 1.0, 0.05], ids=str)
+    def test_targets_are_a_softmax_over_the_kept_classes_and_nothing_elsewhere(self, data, top3, temperature):
+        positions = np.arange(100)
+        targets = data[positions].targets(temperature)
+        expected = dense_probabilities(top3.logits.ids, top3.logits.values / np.float32(temperature), 10)
+        assert targets.dtype == torch.float32
+        assert targets.numpy() == pytest.approx(expected, abs=1e-5)
+        absent = np.ones((100, 10), dtype=bool)
+        np.put_along_axis(absent, top3.logits.ids.astype(np.int64), False, axis=1)
+        assert (targets.numpy()[absent] == 0).all()
+
+    def test_sparse_targets_are_the_same_numbers(self, data):
+        batch = data[np.arange(40)]
+        ids, probabilities = batch.sparse_targets(2.0)
+        assert torch.equal(batch.targets(2.0).gather(1, ids), probabilities)
+
+    def test_a_batch_holds_the_rendered_views_and_the_labels_at_its_positions(self, data, images, top3):
+        positions = np.array([99, 3, 31, 3])
+        batch = data[positions]
+        views = Views(images, RULE, 0)
+        params = views.draw(positions)
+        assert torch.equal(batch.views, render(images.pixels, params))
+        assert batch.ids.tolist() == top3.logits.ids[positions].tolist()
+        assert batch.values.tolist() == top3.logits.values[positions].tolist()
+        assert batch.image_labels.tolist() == images.labels[torch.from_numpy(params.rows)].tolist()
+        assert batch.num_classes == 10
+
+    def test_one_position_is_a_batch_of_one(self, data):
+        assert same(data[7], data[np.array([7])])
+        assert same(data[[7, 8]], data[np.array([7, 8])])
+
+    def test_positions_past_the_end_are_refused(self, data):
+        with pytest.raises(IndexError):
+            data[100]
+
+
+class TestEpochs:
+    def test_the_length_is_the_number_of_labels(self, data):
+        assert len(data) == 100
+
+    @pytest.mark.parametrize("batch_size", [1, 7, 10, 20, 29, 30, 1000], ids=str)
+    def test_batches_cover_every_image_once_and_none_is_tiny(self, data, batch_size):
+        batches = data.batches(0, batch_size)
+        assert sorted(data._views.rows_and_numbers(np.concatenate(batches))[0].tolist()) == list(range(30))
+        sizes = [len(batch) for batch in batches]
+        assert max(sizes) - min(sizes) <= 1
+        assert max(sizes) <= 1.5 * batch_size
+
+    def test_epochs_go_through_all_labels_before_any_repeats(self, data):
+        # 100 labels of 30 images: 10 images have four views, the others three.
+        read = np.concatenate([np.concatenate(data.batches(epoch, 10)) for epoch in range(4)])
+        assert sorted(set(read.tolist())) == list(range(100))
+        assert np.bincount(read).max() == 2
+
+    def test_the_seed_decides_the_order(self, data):
+        def order(epoch: int, seed: int) -> list[int]:
+            return np.concatenate(data.batches(epoch, 10, seed)).tolist()
+
+        assert order(0, 1) == order(0, 1)
+        assert len({tuple(order(epoch, seed)) for epoch in range(2) for seed in range(2)}) == 4
+
+    def test_hard_labels_have_fresh_views_and_the_class_of_the_image(self, images):
+        data = ViewDataset.hard(images, replace(RULE, mix="none"), 0, 5, "cpu")
+        assert len(data) == 150
+        seen = []
+        for epoch in range(5):
+            for batch in data.epoch(epoch, 10):
+                assert torch.equal(batch.targets(20.0).argmax(1), batch.image_labels)
+                assert torch.equal(batch.targets(20.0).sum(1), torch.ones(len(batch.ids)))
+                seen.append(batch.views)
+        assert len(torch.unique(torch.cat(seen), dim=0)) > 100
+
+
+class TestBinding:
+    def test_a_label_set_on_disk_serves_as_well_as_one_in_memory(self, images, digits, folder, labels):
+        opened = ViewDataset(images, LabelSet.open(folder))
+        in_memory = ViewDataset(digits, encode(labels, TopK(3, 0.25)).decode())
+        assert same(opened[np.arange(120)], in_memory[np.arange(120)])
+
+    def test_labels_of_other_images_are_refused(self, digits, top3):
+        with pytest.raises(DataError, match="the labels were made for other images"):
+            ViewDataset(digits.sample_per_class(3, 1), top3)
+
+
+class TestLoader:
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_a_data_loader_gives_the_batches_of_the_epochs(self, data, num_workers):
+        sampler = ViewSampler(data, 10, seed=4)
+        loader = DataLoader(data, sampler=sampler, batch_size=None, num_workers=num_workers)
+        assert len(loader) == 3
+        for epoch in range(2):
+            found, expected = list(loader), list(data.epoch(epoch, 10, seed=4))
+            assert len(found) == len(expected) == 3
+            assert all(map(same, found, expected))
+
+    def test_the_epoch_can_be_set(self, data):
+        sampler = ViewSampler(data, 10)
+        sampler.set_epoch(7)
+        assert [batch.tolist() for batch in sampler] == [batch.tolist() for batch in data.batches(7, 10)]
+
+    @pytest.mark.parametrize("batch_size", [1, 7, 20, 30, 100], ids=str)
+    def test_the_sampler_knows_its_length(self, data, batch_size):
+        sampler = ViewSampler(data, batch_size)
+        assert len(list(sampler)) == len(sampler)
+
+
+def test_a_users_own_loop_takes_five_lines(images, top3):
+    torch.manual_seed(0)
+    student = build("convnet", 10)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=3e-3)
+    losses = []
+    data = ViewDataset(images, top3)
+    for epoch in range(12):
+        for batch in data.epoch(epoch, batch_size=10):
+            loss = -(batch.targets(2.0) * student(batch.views).log_softmax(1)).sum(1).mean()
+            optimizer.zero_grad(), loss.backward(), optimizer.step(), losses.append(loss.item())
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.2
