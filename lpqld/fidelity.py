@@ -77,8 +77,8 @@ def largest_difference(
 ) -> float:
     """The largest difference, in steps, between stored labels and those that `teacher` gives for a sample of views.
 
-    A constant shift of a label does not count (softmax does not see it). Labels without a step are compared in
-    steps of 1/64, what fp16 resolves at a logit of 20.
+    A constant shift of a label does not count (softmax does not see it); by how much a class that is left out exceeds
+    one that is kept does. Labels without a step are compared in steps of 1/64, what fp16 resolves at a logit of 20.
 
     Raises:
         DataError: the images or the teacher are not those of the labels.
@@ -97,7 +97,12 @@ def largest_difference(
         positions = sample[start : start + spec.batch_size]
         logits = teacher(render(pixels, views.draw(positions))).float().cpu().numpy()
         stored = labels.logits.take(positions)
-        difference = np.take_along_axis(logits, stored.ids.astype(np.int64), axis=1) - stored.values
+        ids = stored.ids.astype(np.int64)
+        kept = np.take_along_axis(logits, ids, axis=1)
+        difference = kept - stored.values
         shift = (difference.max(axis=1, keepdims=True) + difference.min(axis=1, keepdims=True)) / 2
-        largest = max(largest, float(np.abs(difference - shift).max()) / step)
+        # Labels of few classes say most by which ones they keep: none that they leave out may be larger.
+        np.put_along_axis(logits, ids, -np.inf, axis=1)
+        excess = logits.max(axis=1) - kept.min(axis=1)
+        largest = max(largest, float(np.abs(difference - shift).max()) / step, float(excess.max()) / step)
     return largest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,7 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.manifest import ImagesRef, LabelSpec
 from lpqld.shards import concatenate, encode_shard
+from lpqld.store import canonical_json
 from lpqld.teacher import Teacher
 from lpqld.views import ViewRule, Views, render
 
@@ -116,5 +118,6 @@ def specify(
         batch_size=batch_size,
         shard_views=-(-shard_views // batch_size) * batch_size,
         images=ImagesRef.of(images),
-        teacher={**teacher.spec.to_json(), "fingerprint": teacher.fingerprint},
+        # As it comes back from a manifest: lists, not tuples.
+        teacher=json.loads(canonical_json({**teacher.spec.to_json(), "fingerprint": teacher.fingerprint})),
     )

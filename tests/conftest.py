@@ -47,6 +47,18 @@ def command_environment() -> dict[str, str]:
     return {**inherited, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
+def kill_9(process: subprocess.Popen[Any]) -> None:
+    """Kill a command as nothing can prevent, and wait until none of its Ray's workers is left to write anything."""
+    import psutil
+
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    workers = [child for child in descendants if not child.name().endswith("Agent")]  # agents linger, and only watch
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive, "Ray's processes end with their driver"
+
+
 @pytest.fixture(scope="session")
 def lpqld() -> Callable[..., Finished]:
     """The command line in a process of its own, as a user meets it."""

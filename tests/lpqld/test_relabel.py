@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from lpqld.labels import Labels
 from lpqld.manifest import LabelSpec
 from lpqld.relabel import Labeler, specify
 from lpqld.shards import concatenate, decode_shard
+from lpqld.store import canonical_json
 from lpqld.teacher import Teacher, TeacherSpec
 from lpqld.views import Views, render
 from tests.checks import RULE, equal_logits, plain_choice
@@ -77,7 +79,7 @@ class TestRefusal:
         views = Views(images, RULE, 5)
         broken = Teacher(_NotFiniteOn(teacher, render(images.pixels, views.draw(np.array([77])))[0]), teacher.spec)
         row, number = views.rows_and_numbers(np.array([77]))
-        expected = rf"image {images.ids[row[0]]}, view {number[0]} are not finite; is it the right checkpoint\?"
+        expected = rf"image {images.ids[row[0]]}, view {number[0]} are not finite; check the checkpoint"
         with pytest.raises(DataError, match=expected):
             relabelled(broken, images, spec)
 
@@ -116,10 +118,6 @@ class TestSpecify:
         assert spec.teacher["architecture"] == "convnet"
 
     def test_what_is_read_from_a_manifest_equals_what_was_specified(self, spec):
-        import json
-
-        from lpqld.store import canonical_json
-
         assert LabelSpec.from_json(json.loads(canonical_json(spec.to_json()))) == spec
 
     @pytest.mark.parametrize(

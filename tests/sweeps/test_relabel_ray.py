@@ -1,16 +1,13 @@
 """Relabeling through Ray Data: the same bytes as in one process, whatever was interrupted."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -24,7 +21,7 @@ from lpqld.shards import shard_file
 from lpqld.teacher import Teacher, TeacherSpec, save_teacher
 from lpqld.views import ViewRule
 from sweeps.relabel import relabel
-from tests.conftest import command_environment
+from tests.conftest import command_environment, kill_9
 
 CPU = torch.device("cpu")
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
@@ -183,10 +180,7 @@ def test_kill_9_of_the_command_midway_then_the_same_command(teacher, in_process,
             assert process.poll() is None, (tmp_path / "log.txt").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        descendants = psutil.Process(process.pid).children(recursive=True)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    psutil.wait_procs(descendants, timeout=30)
+        kill_9(process)
     total = -(-1078 * 60 // 8200)
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("labels-*")}
     assert 1 <= len(kept) < total, "it was killed midway"

@@ -1,8 +1,6 @@
 """One real sweep of the digits, small, through the command line, and all that a user does with its result."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +17,7 @@ from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.pareto import front
 from sweeps.trial import TrialResult
-from tests.conftest import Finished, command_environment
+from tests.conftest import Finished, command_environment, kill_9
 
 EPOCHS, TRIALS, SEEDS = 30, 2, 2
 BUDGETS = (12_000, 3_000)
@@ -317,10 +314,6 @@ class TestAfterwards:
         assert np.array_equal(kept.values, before.labels.logits.values[: len(kept.ids)])
 
 
-def all_processes_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
-
-
 def test_after_kill_9_finished_trials_are_not_repeated(tmp_path, lpqld):
     per_budget, root = 4, tmp_path / "runs"
     line = (
@@ -344,11 +337,7 @@ def test_after_kill_9_finished_trials_are_not_repeated(tmp_path, lpqld):
             assert process.poll() is None, (tmp_path / "log.txt").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        descendants = all_processes_of(process)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    _, alive = psutil.wait_procs(descendants, timeout=30)
-    assert not alive, "Ray's processes end with their driver"
+        kill_9(process)
     before = finished()
     assert not (root / "digits" / "result.json").exists()
 

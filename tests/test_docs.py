@@ -1,0 +1,57 @@
+"""What the docs show runs, and the files that they name exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lpqld.codec import TopK
+from lpqld.compress import encode
+from lpqld.fit import fit_teacher
+from lpqld.images import ImageSet
+from lpqld.labels import Labels
+from lpqld.relabel import Labeler, specify
+from lpqld.shards import concatenate, decode_shard
+from lpqld.teacher import Teacher
+from lpqld.views import ViewRule
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def label_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small real label set: three digits a class, ten views each, the three largest logits in steps."""
+    train = ImageSet.open("digits:train")
+    teacher = Teacher(*fit_teacher(train, architecture="convnet", epochs=5, seed=0))
+    images = train.sample_per_class(3, seed=0)
+    rule, device = ViewRule(crop_scale=(0.6, 1.0), flip=False), torch.device("cpu")
+    spec = specify(teacher, images, rule, views_per_image=10, seed=0, batch_size=100, device=device)
+    labeler = Labeler(teacher, images, rule, 0, device)
+    shards = [decode_shard(spec, i, labeler.shard(spec, i), size) for i, size in enumerate(spec.shard_sizes)]
+    folder = tmp_path_factory.mktemp("docs") / "labels"
+    encode(Labels(spec, concatenate(shards)), TopK(3, step=0.25)).write(folder)
+    return folder
+
+
+def test_the_example_loop_trains_a_student(label_folder):
+    script = ROOT / "docs" / "examples" / "own_loop.py"
+    command = [sys.executable, script, label_folder, "digits:train", "digits:test", "40"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert float(re.search(r"accuracy ([\d.]+)", output)[1]) > 0.5
+
+
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda page: page.name)
+def test_links_of_a_page_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#:]+?)\)", page.read_text())
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_files_that_the_architecture_names_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`((?:lpqld|sweeps|cli|tests)/[\w/.]+\.py)`", text)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
