@@ -153,7 +153,7 @@ class ImageSet:
 
     def take(self, rows: Sequence[int] | np.ndarray) -> ImageSet:
         """The images at `rows` of this set, in that order, with their ids."""
-        index = np.asarray(rows, dtype=np.int64)
+        index = np.ascontiguousarray(rows, dtype=np.int64)
         chosen = torch.from_numpy(index)
         return replace(
             self,

@@ -59,14 +59,15 @@ class Recipe:
             raise ConfigError(f"epochs and batch size must be at least 1, found {self.epochs} and {self.batch_size}")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ConfigError(f"warmup_epochs must be 0 to {self.epochs - 1}, found {self.warmup_epochs}")
-        if not self.lr > 0 or not self.weight_decay >= 0:
-            raise ConfigError(f"lr must be above 0 and weight_decay 0 or more, found {self.lr} and {self.weight_decay}")
+        if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf or not 0 <= self.momentum < 1:
+            found = f"{self.lr}, {self.weight_decay} and {self.momentum}"
+            raise ConfigError(f"lr must be above 0, weight_decay 0 or more, momentum in [0, 1), found {found}")
         if self.optimizer not in ("adamw", "sgd"):
             raise ConfigError(f"optimizer must be adamw or sgd, found {self.optimizer!r}")
         if self.ca not in CALIBRATIONS:
             raise ConfigError(f"ca must be one of {', '.join(CALIBRATIONS)}, found {self.ca!r}")
-        if min(self.std) <= 0:
-            raise ConfigError(f"std must be above 0, found {self.std}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ConfigError(f"mean and std must be three numbers each, std above 0, found {self.mean} and {self.std}")
         parse_schedule(self.temperature, self.epochs)
 
     def to_json(self) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import torch
 from lpqld.errors import ConfigError
 
 _CONNECT_SECONDS = 10.0
-_TOKEN = Path.home() / ".ray" / "auth_token"
 
 
 @contextlib.contextmanager
@@ -42,10 +41,11 @@ def cluster(address: str | None, *, object_store_bytes: int = 512 * 1024**2) -> 
         raise ConfigError(f"--address {chosen}: no Ray cluster answers there ({error})") from error
     for name in ("ray.data", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    if _TOKEN.is_file():
+    token = Path.home() / ".ray" / "auth_token"
+    if token.is_file():
         # Ray makes it readable by all; whoever reads it can run code on the cluster.
         with contextlib.suppress(OSError):
-            _TOKEN.chmod(0o600)
+            token.chmod(0o600)
     try:
         yield
     finally:

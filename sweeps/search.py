@@ -260,6 +260,8 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Tune would take Ctrl-C for "report what there is": a sweep would go on to confirm a search that was cut short.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    # Tune keeps its state every ten seconds; what it suggested since would be replaced by other trials after a kill -9.
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0"
     folder = folder.absolute()
     results_folder, tune_folder = folder / "trials", folder / "tune"
     results_folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,12 @@
 """What all tests share."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,30 @@ def kill_9(process: subprocess.Popen[Any]) -> None:
     process.wait()
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive, "Ray's processes end with their driver"
+
+
+@contextlib.contextmanager
+def started(line: Iterable[object], out: Path, err: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command in a process group of its own, as a terminal starts it; gone at the end whatever a test found."""
+    command = [sys.executable, "-m", "cli.main", *map(str, line)]
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        process = subprocess.Popen(
+            command, env=command_environment(), stdout=stdout, stderr=stderr, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                kill_9(process)
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes], err: Path) -> None:
+    """Wait for something that `process` does; fail where it ends or two minutes pass without."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, err.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

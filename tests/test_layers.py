@@ -28,7 +28,7 @@ seen = {"read": [], "made": []}
 library = os.path.dirname(os.path.dirname(json.__file__)) + os.sep
 
 def is_ours(frame):
-    """Whether the code that led here, but for the standard library, is ours."""
+    # Whether the code that led here, but for the standard library, is ours.
     while frame is not None:
         name = frame.f_code.co_filename
         standard = name.startswith(("<frozen", library)) and "site-packages" not in name
@@ -90,7 +90,7 @@ def test_every_package_has_files():
 
 
 def test_the_reader_of_imports_sees_every_form(tmp_path):
-    source = "import a.b, c\nfrom d.e import f\ndef g():\n    from h import i\n    import_module('j.k')\n__import__('l')\n"
+    source = "import a.b, c\nfrom d.e import f\ndef g():\n    from h import i\nimport_module('j.k')\n__import__('l')\n"
     (tmp_path / "file.py").write_text(source)
     assert imported(tmp_path / "file.py") == {"a", "c", "d", "h", "j", "l"}
 

@@ -4,9 +4,6 @@ import os
 import pickle
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ import torch
 from lpqld.architectures import build
 from lpqld.images import ImageSet
 from lpqld.teacher import TeacherSpec, save_teacher
-from tests.conftest import Finished, command_environment
+from tests.conftest import Finished, started, wait_until
 
 CONFIG, DATA, INTERRUPTED = 2, 3, 130
 
@@ -316,19 +313,12 @@ def test_ctrl_c_in_a_search_keeps_what_is_finished_and_says_how_to_resume(tmp_pa
     root = tmp_path / "runs"
     line = ("sweep", "digits", "--root", str(root), "--json", "--budget", "12KB", "--set", "teacher.fit_epochs=2")
     line = (*line, "--set", "student.epochs=150", "--set", "search.early_stopping=false", "--ipc", "5")
-    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
-        command = [sys.executable, "-m", "cli.main", *line]
-        process = subprocess.Popen(
-            command, env=command_environment(), stdout=out, stderr=err, start_new_session=True, text=True
-        )
-        deadline = time.monotonic() + 120
-        while not list(root.glob("digits/trials/*.json")):
-            assert process.poll() is None, (tmp_path / "err").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    err = tmp_path / "err"
+    with started(line, tmp_path / "out", err) as process:
+        wait_until(lambda: list(root.glob("digits/trials/*.json")), process, err)
         os.killpg(process.pid, signal.SIGINT)  # what a terminal does with Ctrl-C
-        assert process.wait(timeout=60) == INTERRUPTED, (tmp_path / "err").read_text()
-    stderr = (tmp_path / "err").read_text()
+        assert process.wait(timeout=60) == INTERRUPTED, err.read_text()
+    stderr = err.read_text()
     assert (tmp_path / "out").read_text() == ""
     assert "Traceback" not in stderr
     last = stderr.strip().splitlines()[-1]

@@ -72,17 +72,16 @@ class TestLoss:
         assert torch.isfinite(logits.grad).all()
 
 
-class TestTraining:
-    @pytest.fixture(scope="class")
-    def run(self, teacher, digits) -> tuple[Student, list[EpochMetrics], ImageSet]:
-        images = digits.sample_per_class(10, 0)
-        recipe = Recipe(epochs=30, batch_size=50, lr=4e-3, temperature="20:2:step", ca="fit")
-        student, validation = Student(recipe, 10, 0), ImageSet.open("digits:val")
-        metrics = train(
-            student, labelled(teacher, images, 10), recipe, seed=0, validation=validation, evaluate_every=20
-        )
-        return student, list(metrics), validation
+@pytest.fixture(scope="module")
+def run(teacher, digits) -> tuple[Student, list[EpochMetrics], ImageSet]:
+    images = digits.sample_per_class(10, 0)
+    recipe = Recipe(epochs=30, batch_size=50, lr=4e-3, temperature="20:2:step", ca="fit")
+    student, validation = Student(recipe, 10, 0), ImageSet.open("digits:val")
+    metrics = train(student, labelled(teacher, images, 10), recipe, seed=0, validation=validation, evaluate_every=20)
+    return student, list(metrics), validation
 
+
+class TestTraining:
     def test_students_learn_the_digits_far_above_chance(self, run):
         student, metrics, validation = run
         assert metrics[-1].val_accuracy == evaluate(student, validation)
@@ -186,9 +185,9 @@ class TestCalibration:
 
     @pytest.mark.parametrize("ca", ["fit", "paper"])
     def test_it_begins_after_the_first_epoch(self, data, ca):
-        metrics = trained(data, replace(RECIPE, ca=ca, temperature="1"))[1]
+        metrics = trained(data, replace(RECIPE, ca=ca, temperature="0.5", epochs=30, lr=4e-3))[1]
         assert metrics[0].student_temperature == 1.0
-        assert metrics[1].student_temperature != 1.0
+        assert 0.01 <= metrics[-1].student_temperature < 0.99
 
     def test_paper_takes_the_last_batch_in_training_mode_after_the_epoch(self, data):
         recipe = replace(RECIPE, ca="paper", batch_size=30, optimizer="sgd", lr=0.05, temperature="20:2:cosine")

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from lpqld.shards import shard_file
 from lpqld.teacher import Teacher, TeacherSpec, save_teacher
 from lpqld.views import ViewRule
 from sweeps.relabel import relabel
-from tests.conftest import command_environment, kill_9
+from tests.conftest import kill_9, started, wait_until
 
 CPU = torch.device("cpu")
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
@@ -172,14 +169,9 @@ def test_kill_9_of_the_command_midway_then_the_same_command(teacher, in_process,
         return ["relabel", *where, "--views", "60", "--preset", "digits", "--json", "--out", str(tmp_path / out)]
 
     folder = tmp_path / "killed"
-    with (tmp_path / "log.txt").open("w") as log:
-        command = [sys.executable, "-m", "cli.main", *line("killed")]
-        process = subprocess.Popen(command, env=command_environment(), stdout=log, stderr=log)
-        deadline = time.monotonic() + 90
-        while len(list(folder.glob("labels-*"))) < 1:
-            assert process.poll() is None, (tmp_path / "log.txt").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    err = tmp_path / "err"
+    with started(line("killed"), tmp_path / "out", err) as process:
+        wait_until(lambda: list(folder.glob("labels-*")), process, err)
         kill_9(process)
     total = -(-1078 * 60 // 8200)
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("labels-*")}
