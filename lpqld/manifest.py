@@ -48,9 +48,7 @@ class ImagesRef:
         if self.ids != tuple(range(len(self.ids))):
             bits = max(self.ids).bit_length()
             if bits > 32:
-                raise DataError(
-                    f"{self.source}: image id {max(self.ids)} is beyond 2**32 - 1, the largest a label set holds"
-                )
+                raise DataError(f"{self.source}: image id {max(self.ids)} is beyond the largest that fits, 2**32 - 1")
             document["ids"] = {"bits": bits, "packed": base64.b64encode(pack(np.array(self.ids), bits)).decode()}
         return document
 

@@ -67,7 +67,9 @@ class Recipe:
         if self.ca not in CALIBRATIONS:
             raise ConfigError(f"ca must be one of {', '.join(CALIBRATIONS)}, found {self.ca!r}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(f"mean and std must be three numbers each, std above 0, found {self.mean} and {self.std}")
+            raise ConfigError(
+                f"mean and std are three numbers each and std must be above 0, found {self.mean}, {self.std}"
+            )
         parse_schedule(self.temperature, self.epochs)
 
     def to_json(self) -> dict[str, Any]:
