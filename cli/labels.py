@@ -1,4 +1,4 @@
-"""`lpqld relabel`, `lpqld compress`, `lpqld inspect`, `lpqld verify`."""
+"""`lpqld relabel`, `lpqld compress`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,24 +8,24 @@ from rich.table import Table
 
 from cli import options
 from cli.output import Answer, Reporter, command
-from lpqld.errors import ConfigError, DataError
+from lpqld.errors import ConfigError
 from lpqld.sizes import format_bytes, parse_size
 
 K = Annotated[int | None, typer.Option("--k", min=1, help="Classes kept per label; default: all.")]
 Bits = Annotated[int, typer.Option("--bits", min=2, max=16, help="Bits per value; 16 is fp16.")]
 Codec = Annotated[str | None, typer.Option("--codec", help="How labels are encoded: dense or topk.")]
-LabelsArgument = Annotated[Path, typer.Argument(metavar="LABELS", help="A label set.")]
-OptionalTeacher = Annotated[Path | None, typer.Option("--teacher", help="Teacher checkpoint.")]
 
 
-def _facts(document: dict[str, Any]) -> Table:
+def facts(document: dict[str, Any]) -> Table:
+    """A document as a table of two columns."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in document.items():
         table.add_row(key.replace("_", " "), value if isinstance(value, str) else str(value))
     return table
 
 
-def _describe(label_set: Any) -> dict[str, Any]:
+def describe(label_set: Any) -> dict[str, Any]:
+    """What every command says of a label set."""
     spec, num_bytes = label_set.spec, label_set.num_bytes
     return {
         "path": str(label_set.folder),
@@ -78,8 +78,9 @@ def relabel(
     from lpqld.relabel import specify
     from lpqld.teacher import choose_device
     from sweeps.cluster import cluster
-    from sweeps.config import ImagesConfig, TeacherConfig, ViewsConfig, load_config
+    from sweeps.config import ImagesConfig, TeacherConfig, ViewsConfig
     from sweeps.data import open_images, open_teacher
+    from sweeps.presets import load_config
     from sweeps.relabel import relabel as run
 
     rule = (ViewsConfig() if preset is None else load_config(preset).views).rule()
@@ -121,8 +122,8 @@ def relabel(
             workers=workers,
             progress=lambda done, total: reporter.progress("relabel", done, total),
         )
-    document = {**_describe(label_set), "skipped": list(opened.skipped)}
-    return Answer(document, _facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))
+    document = {**describe(label_set), "skipped": list(opened.skipped)}
+    return Answer(document, facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))
 
 
 @command
@@ -168,148 +169,5 @@ def compress(
             )
         encoded = encode(labels, chosen, num_views=wanted, recipe=spec.recipe)
     encoded.write(out)
-    document = _describe(LabelSet.open(out))
-    return Answer(document, _facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))
-
-
-@command
-def inspect(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A label set, or an image set.")],
-    against: Annotated[Path | None, typer.Option("--against", help="Another label set of the same views.")] = None,
-    teacher: OptionalTeacher = None,
-    arch: options.Arch = None,
-    size: options.Size = None,
-    classes: options.Classes = None,
-    input_size: options.InputSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-) -> Answer:
-    """Say what a label set or an image set is: sizes, bytes, entropy.
-
-    Label sets: fidelity --against another. Image sets: diversity and accuracy as a --teacher sees them.
-    """
-    from lpqld.manifest import MANIFEST_FILE
-
-    if (Path(path) / MANIFEST_FILE).is_file():
-        return _inspect_labels(Path(path), against)
-    if against is not None:
-        raise ConfigError(f"--against compares label sets; {path} holds no {MANIFEST_FILE}")
-    return _inspect_images(path, size, teacher, arch, classes, input_size, mean, std)
-
-
-def _inspect_labels(path: Path, against: Path | None) -> Answer:
-    from lpqld.fidelity import entropy, total_variation
-    from lpqld.labels import LabelSet
-
-    label_set = LabelSet.open(path)
-    labels = label_set.labels
-    document = {
-        **_describe(label_set),
-        "teacher": label_set.spec.teacher,
-        "entropy": entropy(labels),
-        "recipe": label_set.spec.recipe,
-        "images": {"source": label_set.spec.images.source, "fingerprint": label_set.spec.images.fingerprint},
-    }
-    if against is not None:
-        distances = total_variation(labels, LabelSet.open(against).labels)
-        document["total_variation"] = {f"{temperature:g}": distance for temperature, distance in distances.items()}
-    parts = ", ".join(f"{key} {format_bytes(value)}" for key, value in document["bytes"].items())
-    text = {**document, "bytes": parts, "bytes_per_view": f"{document['bytes_per_view']:.2f}"}
-    text["prune_ratio"] = f"{document['prune_ratio']:.4f}"
-    text["labels_to_images"] = f"{document['labels_to_images']:.2f}"
-    text["entropy"] = f"{document['entropy']:.3f} nats at T = 1"
-    text["teacher"] = f"{label_set.spec.teacher['architecture']} {label_set.spec.teacher['fingerprint'][:16]}"
-    return Answer(document, _facts(text))
-
-
-def _inspect_images(
-    path: str,
-    size: int | None,
-    teacher: Path | None,
-    arch: str | None,
-    classes: str | None,
-    input_size: int | None,
-    mean: str | None,
-    std: str | None,
-) -> Answer:
-    from lpqld.diversity import within_class_similarity
-    from lpqld.images import ImageSet
-    from lpqld.teacher import accuracy, choose_device, load_teacher
-
-    images = ImageSet.open(path, size=size)
-    counts = images.labels.bincount(minlength=images.num_classes)
-    document: dict[str, Any] = {
-        "path": path,
-        "num_images": images.num_images,
-        "num_classes": images.num_classes,
-        "images_per_class": {"smallest": int(counts.min()), "largest": int(counts.max())},
-        "size": images.size,
-        "resize": images.resize,
-        "image_bytes": images.image_bytes,
-        "fingerprint": images.fingerprint,
-    }
-    if teacher is not None:
-        network = load_teacher(
-            teacher,
-            architecture=arch,
-            classes=classes,
-            input_size=input_size,
-            mean=options.parse_triple(mean, "--mean"),
-            std=options.parse_triple(std, "--std"),
-            image_class_names=images.class_names,
-        )
-        device = choose_device()
-        document["teacher_accuracy"] = accuracy(network.to(device), images, device=device)
-        document["within_class_similarity"] = within_class_similarity(network, images, device)
-    return Answer(document, _facts({**document, "image_bytes": format_bytes(images.image_bytes)}))
-
-
-@command
-def verify(
-    labels: LabelsArgument,
-    images: Annotated[str | None, typer.Option("--images", help=options.IMAGES_HELP)] = None,
-    teacher: OptionalTeacher = None,
-    arch: options.Arch = None,
-    size: options.Size = None,
-    sample: Annotated[int, typer.Option("--sample", min=1, help="How many labels to recompute.")] = 256,
-    classes: options.Classes = None,
-    input_size: options.InputSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    seed: options.Seed = 0,
-) -> Answer:
-    """Check every checksum of a label set; with --images and --teacher, recompute a sample of its labels.
-
-    Recomputed labels may differ by rounding; more than one step is an error.
-    """
-    from lpqld.fidelity import largest_difference
-    from lpqld.images import ImageSet
-    from lpqld.labels import LabelSet
-    from lpqld.teacher import choose_device, load_teacher
-
-    if (images is None) != (teacher is None):
-        raise ConfigError("recomputing labels needs both --images and --teacher")
-    label_set = LabelSet.open(labels)
-    label_set.verify()
-    document: dict[str, Any] = {"path": str(labels), "num_views": label_set.spec.num_views, "checksums": "ok"}
-    if images is not None and teacher is not None:
-        opened = ImageSet.open(images, size=size or label_set.spec.images.size)
-        network = load_teacher(
-            teacher,
-            architecture=arch,
-            classes=classes,
-            input_size=input_size,
-            mean=options.parse_triple(mean, "--mean"),
-            std=options.parse_triple(std, "--std"),
-            image_class_names=label_set.spec.images.class_names,
-        )
-        steps = largest_difference(
-            label_set.labels, opened, network, num_views=sample, seed=seed, device=choose_device()
-        )
-        document |= {"recomputed": min(sample, label_set.spec.num_views), "largest_difference_in_steps": steps}
-        if steps > 1:
-            raise DataError(
-                f"{labels}: recomputed labels differ by up to {steps:.1f} steps, and rounding explains 1 at most; the "
-                f"teacher, its normalisation or class map are not those that made this set: {label_set.spec.teacher}"
-            )
-    return Answer(document, _facts(document))
+    document = describe(LabelSet.open(out))
+    return Answer(document, facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import labels, results, sweep, train
+from cli import inspect, labels, results, sweep, train
 from lpqld.version import __version__
 
 app = typer.Typer(
@@ -39,8 +39,8 @@ app.add_typer(train.teacher_app, name="teacher")
 app.command()(labels.relabel)
 app.command()(labels.compress)
 app.command()(train.train)
-app.command()(labels.inspect)
-app.command()(labels.verify)
+app.command()(inspect.inspect)
+app.command()(inspect.verify)
 app.command()(results.pareto)
 app.command()(results.export)
 app.command()(results.ui)

@@ -13,7 +13,7 @@ from lpqld.sizes import format_bytes
 
 
 def _complete_preset(incomplete: str) -> list[str]:
-    from sweeps.config import preset_names
+    from sweeps.presets import preset_names
 
     return [name for name in preset_names() if name.startswith(incomplete)]
 
@@ -64,7 +64,7 @@ _SETTING_OF = {
 
 def _settings(assignments: list[str] | None, **options_given: Any) -> dict[str, Any]:
     """Options as dotted settings; `--set` comes first, so that an option wins over it."""
-    from sweeps.config import parse_settings
+    from sweeps.presets import parse_settings
 
     settings = parse_settings(assignments or [])
     given = {key: value for key, value in options_given.items() if value is not None}
@@ -104,7 +104,7 @@ def sweep(
 
     Interrupted, the same command goes on where it stopped. Try `lpqld sweep digits`: it needs no data.
     """
-    from sweeps.config import load_config
+    from sweeps.presets import load_config
     from sweeps.report import text_table
     from sweeps.sweep import run_sweep
 
@@ -153,7 +153,7 @@ def _next_lines(config: Any, result: Any, root: Path) -> str:
 @command
 def presets() -> Answer:
     """List the presets."""
-    from sweeps.config import load_config, preset_names
+    from sweeps.presets import load_config, preset_names
 
     table = Table(box=None, pad_edge=False)
     for column in ("preset", "classes", "side", "budgets", "what"):
@@ -194,8 +194,8 @@ def plan(
 
     Rates are measured for a few seconds on this machine; without --images, the bytes of images are estimated.
     """
-    from sweeps.config import load_config
     from sweeps.plan import make_plan
+    from sweeps.presets import load_config
 
     del root  # a plan stores nothing; the option is there so that a sweep's line can be planned as it is
     settings = _settings(

@@ -20,8 +20,8 @@ from lpqld.store import write_atomically
 from lpqld.views import Views
 from sweeps.config import SweepConfig
 from sweeps.data import open_images
+from sweeps.folder import CONFIG_FILE
 from sweeps.result import Point, SweepResult
-from sweeps.sweep import CONFIG_FILE
 
 FORMATS = ("lpqld", "parquet")
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import platform
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,52 +12,30 @@ from typing import Any
 import torch
 
 from lpqld.architectures import build
-from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.relabel import specify
 from lpqld.sizes import format_bytes
-from lpqld.store import canonical_json, fingerprint, write_atomically
+from lpqld.store import canonical_json, fingerprint
 from lpqld.teacher import Teacher, accuracy, choose_device
+from sweeps.baselines import baselines
+from sweeps.budgets import spaces_for
 from sweeps.cluster import cluster
 from sweeps.config import SweepConfig
 from sweeps.data import check_classes, fit_or_open_teacher, open_evaluation, open_images
+from sweeps.folder import Clock, claim
 from sweeps.relabel import relabel
 from sweeps.report import mark_front, write_report
 from sweeps.result import Accuracy, Point, SweepResult
-from sweeps.search import confirm, search, spaces_for
+from sweeps.search import confirm, search
 from sweeps.tracking import Tracker
-from sweeps.trial import Choice, Shared, TrialResult, all_label_bytes, choose_labels, reference_views
+from sweeps.trial import Choice, Shared, TrialResult, all_label_bytes, choose_labels
 
-CONFIG_FILE, REPORT_FOLDER, LABELS_FOLDER = "config.json", "report", "labels"
+REPORT_FOLDER, LABELS_FOLDER = "report", "labels"
 _PACKAGES = ("lpqld", "torch", "timm", "ray", "mlflow", "optuna", "pyarrow", "numpy")
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass
-class _Clock:
-    """Seconds by phase, kept on disk so that an interrupted sweep reports all of its time."""
-
-    path: Path
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("teacher", "images", "relabel", "search", "confirm"), 0.0)
-    )
-
-    def __post_init__(self) -> None:
-        if self.path.is_file():
-            self.seconds.update(json.loads(self.path.read_text()))
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - start
-            write_atomically(self.path, json.dumps(self.seconds).encode())
 
 
 def run_sweep(
@@ -86,8 +61,8 @@ def run_sweep(
     """
     config.require_data()
     folder = root / config.name
-    _claim(folder, config)
-    clock = _Clock(folder / "seconds.json")
+    claim(folder, config)
+    clock = Clock(folder / "seconds.json")
     with clock.phase("images"):
         images = open_images(config.images)
         evaluation = open_evaluation(config.eval, images)
@@ -134,17 +109,17 @@ def run_sweep(
                 )
             with clock.phase("confirm"):
                 best = [_best(found, budget) for budget in budgets]
-                baselines, notes = _baselines(config, shared, budgets) if config.confirm.baselines else ([], [])
+                others, notes = baselines(config, shared, budgets) if config.confirm.baselines else ([], [])
                 seeds = range(1, config.confirm.seeds + 1)
-                counted.start("confirm", len(seeds) * len([*best, *baselines]))
-                confirmed = confirm([*best, *baselines], seeds, shared, config.resources, folder, on_result=counted.add)
+                counted.start("confirm", len(seeds) * len([*best, *others]))
+                confirmed = confirm([*best, *others], seeds, shared, config.resources, folder, on_result=counted.add)
             points = mark_front([_write_winner(choice, confirmed[choice.trial_id], shared, folder) for choice in best])
             result = SweepResult(
                 experiment=config.name,
                 root=str(root),
                 teacher={"accuracy": teacher_accuracy, **teacher.spec.to_json(), "fingerprint": teacher.fingerprint},
                 points=tuple(points),
-                baselines=tuple(_point(confirmed[choice.trial_id]) for choice in baselines),
+                baselines=tuple(_point(confirmed[choice.trial_id]) for choice in others),
                 seconds=dict(clock.seconds),
                 all_label_bytes=all_bytes,
                 num_trials=len(found),
@@ -169,31 +144,6 @@ def environment() -> dict[str, str]:
     versions = {package: metadata.version(package) for package in _PACKAGES}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {**versions, "python": platform.python_version(), "machine": platform.machine(), "gpu": gpu}
-
-
-def _claim(folder: Path, config: SweepConfig) -> None:
-    """Make the sweep's folder, or refuse one that another configuration made."""
-    wanted = json.loads(canonical_json(config.model_dump(mode="json", exclude={"resources"})))
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        write_atomically(path, json.dumps(wanted, indent=2).encode())
-        return
-    found = json.loads(path.read_text())
-    changed = [
-        key for key in sorted({*_flat(found), *_flat(wanted)}) if _flat(found).get(key) != _flat(wanted).get(key)
-    ]
-    if changed:
-        shown = "; ".join(f"{key} was {_flat(found).get(key)!r}, now {_flat(wanted).get(key)!r}" for key in changed[:5])
-        raise ConfigError(
-            f"{folder} was made by another configuration ({shown}). Pass another --name or --root, or delete it"
-        )
-
-
-def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return flat
 
 
 def _relabel(
@@ -235,36 +185,6 @@ def _best(results: list[TrialResult], budget: int) -> Choice:
     candidates = [result for result in results if result.choice.budget == budget]
     finished = [result for result in candidates if result.finished] or candidates
     return max(finished, key=lambda result: result.val_accuracy).choice
-
-
-def _baselines(config: SweepConfig, shared: Shared, budgets: tuple[int, ...]) -> tuple[list[Choice], list[str]]:
-    """The baselines of every report, and a note for each that cannot be made."""
-    recipe, num_classes, stored = shared.recipe, shared.images.num_classes, shared.labels.logits.ids.shape[1]
-    constant = Choice(kind="all", temperature="20", ca="off", lr=recipe.lr)
-    choices, notes = [replace(constant, kind="hard", temperature="1"), constant], []
-    if stored < num_classes:
-        notes.append(f"the master labels keep {stored} of {num_classes} classes, so `all` and `prune` train on those")
-    if shared.real is not None:
-        choices.append(replace(constant, kind="real"))
-    paper = Choice(
-        kind="paper",
-        k=min(config.paper.k_for(num_classes), stored),
-        temperature=config.paper.temperature,
-        ca="paper",
-        lr=recipe.lr,
-    )
-    for budget in budgets:
-        for choice in (replace(constant, kind="prune", budget=budget), replace(paper, budget=budget)):
-            try:
-                if choice.kind == "paper":
-                    reference_views(budget, choice.k or 1, shared.labels.spec)
-                else:
-                    choose_labels(choice, shared)
-            except ConfigError as error:
-                notes.append(f"no {choice.kind} baseline at {format_bytes(budget)}: {error}")
-            else:
-                choices.append(choice)
-    return choices, notes
 
 
 def _point(results: list[TrialResult]) -> Point:

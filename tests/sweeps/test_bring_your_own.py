@@ -18,7 +18,7 @@ from lpqld.errors import DataError
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.teacher import TeacherSpec, save_teacher
-from sweeps.config import load_config
+from sweeps.presets import load_config
 from sweeps.result import SweepResult
 from sweeps.sweep import run_sweep
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from lpqld.errors import ConfigError
-from sweeps.config import SweepConfig, load_config, parse_settings, preset_names
+from sweeps.config import SweepConfig
 from sweeps.plan import make_plan
+from sweeps.presets import load_config, parse_settings, preset_names
 
 PRESETS = ["cifar10", "cifar100", "digits", "in1k", "in21k", "tiny"]
 CHEAP = {

@@ -9,8 +9,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from lpqld.errors import ConfigError, LpqldError
+from sweeps.budgets import BudgetScheduler, BudgetSearch, choice_of, spaces_for
 from sweeps.config import PaperConfig, ResourcesConfig, SearchConfig
-from sweeps.search import BudgetScheduler, BudgetSearch, choice_of, search, spaces_for
+from sweeps.search import search
 from sweeps.trial import Choice, Shared, TrialResult, choose_labels, smallest_budget
 
 BUDGETS = (6000, 2600)
