@@ -1,5 +1,6 @@
 """`lpqld sweep`, `lpqld presets`, `lpqld plan`."""
 
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +14,10 @@ from lpqld.sizes import format_bytes
 
 
 def _complete_preset(incomplete: str) -> list[str]:
-    from sweeps.presets import preset_names
-
-    return [name for name in preset_names() if name.startswith(incomplete)]
+    # Not sweeps.presets.preset_names: a Tab must not wait for torch.
+    files = (resources.files("sweeps") / "presets").iterdir()
+    names = sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return [name for name in names if name.startswith(incomplete)]
 
 
 Preset = Annotated[

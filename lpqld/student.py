@@ -21,6 +21,10 @@ CALIBRATIONS = ("fit", "paper", "off")
 _CALIBRATION_VIEWS = 2048
 
 
+class DivergedError(DataError):
+    """A student's loss is no longer finite: its learning rate is too high, or its labels are wrong."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a student is trained.
@@ -157,7 +161,7 @@ def train(
         evaluate_every: in epochs; None never evaluates.
 
     Raises:
-        DataError: the loss is not finite.
+        DivergedError: the loss is not finite.
     """
     device = data.device
     student.to(device)
@@ -189,7 +193,7 @@ def train(
             total_loss += loss.detach()
         mean_loss = float(total_loss) / steps_per_epoch
         if not math.isfinite(mean_loss):
-            raise DataError(
+            raise DivergedError(
                 f"the student's loss became {mean_loss} in epoch {epoch}; lower the learning rate ({recipe.lr:g})"
             )
         due = evaluate_every is not None and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == recipe.epochs)

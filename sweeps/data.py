@@ -11,11 +11,12 @@ import torch
 from lpqld.errors import DataError
 from lpqld.fit import FitEpoch, fit_teacher
 from lpqld.images import ImageSet
+from lpqld.store import canonical_json, write_atomically
 from lpqld.teacher import Teacher, load_teacher, save_teacher
 from sweeps.config import EvalConfig, ImagesConfig, SweepConfig, TeacherConfig
 
 _HALF = 0.5
-TEACHER_FILE = "teacher.safetensors"
+TEACHER_FILE, _FITTED_TO_FILE = "teacher.safetensors", "teacher.json"
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,18 @@ def open_teacher(config: TeacherConfig, images: ImageSet) -> Teacher:
 def fit_or_open_teacher(
     config: SweepConfig, images: ImageSet, folder: Path, device: torch.device, on_epoch: Callable[[FitEpoch], None]
 ) -> Teacher:
-    """The sweep's teacher: the checkpoint that is given, or one fitted once and kept in `folder`."""
+    """The sweep's teacher: the checkpoint that is given, or one fitted once and kept in `folder`.
+
+    What it was fitted to stands beside it, so that one of an earlier configuration is not taken for this one's.
+    """
     teacher = config.teacher
     if teacher.source is not None:
         return open_teacher(teacher, images)
-    path = folder / TEACHER_FILE
-    if not path.is_file():
-        source = teacher.fit_images or config.images.source
-        assert source is not None
+    path, about = folder / TEACHER_FILE, folder / _FITTED_TO_FILE
+    source = teacher.fit_images or config.images.source
+    assert source is not None
+    fitted_to = canonical_json([teacher.model_dump(), source, config.images.size, config.seed, images.class_names])
+    if not path.is_file() or not about.is_file() or about.read_bytes() != fitted_to:
         train = ImageSet.open(source, size=config.images.size, class_names=images.class_names)
         model, spec = fit_teacher(
             train,
@@ -89,6 +94,7 @@ def fit_or_open_teacher(
             on_epoch=on_epoch,
         )
         save_teacher(path, model, spec)
+        write_atomically(about, fitted_to)
     return open_teacher(TeacherConfig(source=str(path)), images)
 
 

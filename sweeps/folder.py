@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lpqld.errors import ConfigError
+from lpqld.errors import ConfigError, DataError
 from lpqld.store import canonical_json, write_atomically
 from sweeps.config import SweepConfig
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, SECONDS_FILE, TRIALS_FOLDER = "config.json", "seconds.json", "trials"
 
 
 @dataclass
@@ -41,8 +41,26 @@ class Clock:
             write_atomically(self.path, json.dumps(self.seconds).encode())
 
 
-def claim(folder: Path, config: SweepConfig) -> None:
-    """Make the sweep's folder, or refuse one that another configuration made."""
+@contextmanager
+def claimed(folder: Path, config: SweepConfig) -> Iterator[None]:
+    """Hold the sweep's folder for a configuration; a mistake found before the first trial gives it back.
+
+    So a corrected command needs no other name.
+
+    Raises:
+        ConfigError: another configuration made the folder, or it cannot be written.
+    """
+    _claim(folder, config)
+    try:
+        yield
+    except (ConfigError, DataError):
+        if not (folder / TRIALS_FOLDER).is_dir():
+            for name in (CONFIG_FILE, SECONDS_FILE):
+                (folder / name).unlink(missing_ok=True)
+        raise
+
+
+def _claim(folder: Path, config: SweepConfig) -> None:
     wanted = json.loads(canonical_json(config.model_dump(mode="json", exclude={"resources"})))
     path = folder / CONFIG_FILE
     if not path.is_file():

@@ -13,9 +13,11 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
 from lpqld.errors import LpqldError
+from lpqld.store import sweep_temporary_files
 from sweeps.budgets import METRIC, BudgetScheduler, BudgetSearch, Space, choice_of
 from sweeps.cluster import num_cpus, num_gpus, use_assigned_resources
 from sweeps.config import PaperConfig, ResourcesConfig, SearchConfig
+from sweeps.folder import TRIALS_FOLDER
 from sweeps.trial import Choice, Shared, TrialResult, result_path, run_trial
 
 _SEARCH_SEED = 0
@@ -87,8 +89,9 @@ def search(
     # Tune keeps its state every ten seconds; what it suggested since would be replaced by other trials after a kill -9.
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0"
     folder = folder.absolute()
-    results_folder, tune_folder = folder / "trials", folder / "tune"
+    results_folder, tune_folder = folder / TRIALS_FOLDER, folder / "tune"
     results_folder.mkdir(parents=True, exist_ok=True)
+    sweep_temporary_files(results_folder)
     cpus = resources.cpus_per_trial
     wanted = trial_resources(resources)
     concurrent = max(1, int(num_cpus() / cpus))
@@ -163,7 +166,7 @@ def confirm(
 
     Trainings that finished before are read, not repeated.
     """
-    results_folder = folder.absolute() / "trials"
+    results_folder = folder.absolute() / TRIALS_FOLDER
     results_folder.mkdir(parents=True, exist_ok=True)
     wanted = trial_resources(resources)
     remote = _train_one.options(num_cpus=wanted["cpu"], num_gpus=wanted["gpu"])

@@ -23,7 +23,7 @@ from sweeps.budgets import spaces_for
 from sweeps.cluster import cluster
 from sweeps.config import SweepConfig
 from sweeps.data import check_classes, fit_or_open_teacher, open_evaluation, open_images
-from sweeps.folder import Clock, claim
+from sweeps.folder import SECONDS_FILE, Clock, claimed
 from sweeps.relabel import relabel
 from sweeps.report import mark_front, write_report
 from sweeps.result import Accuracy, Point, SweepResult
@@ -61,8 +61,14 @@ def run_sweep(
     """
     config.require_data()
     folder = root / config.name
-    claim(folder, config)
-    clock = Clock(folder / "seconds.json")
+    with claimed(folder, config):
+        return _run(config, root, folder, address, say, progress)
+
+
+def _run(
+    config: SweepConfig, root: Path, folder: Path, address: str | None, say: Say, progress: Progress
+) -> SweepResult:
+    clock = Clock(folder / SECONDS_FILE)
     with clock.phase("images"):
         images = open_images(config.images)
         evaluation = open_evaluation(config.eval, images)

@@ -19,7 +19,7 @@ from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.sizes import format_bytes
 from lpqld.store import canonical_json, fingerprint, write_atomically
-from lpqld.student import EpochMetrics, Recipe, Student, evaluate, train
+from lpqld.student import DivergedError, EpochMetrics, Recipe, Student, evaluate, train
 
 NUM_RUNGS = 10
 _PILOT_VIEWS = 4096
@@ -233,7 +233,7 @@ def run_trial(
             return kept
     start = time.perf_counter()
     chosen, recipe = choose_labels(choice, shared), shared.recipe_of(choice)
-    images, num_views, prune_ratio = shared.images, chosen.num_views, chosen.prune_ratio
+    images = shared.images
     if choice.kind == "real" and shared.real is not None:
         images = shared.real[0]
     if chosen.labels is None:
@@ -243,24 +243,17 @@ def run_trial(
         data = ViewDataset(images, chosen.labels, device)
     student = Student(recipe, images.num_classes, seed)
     rung = max(1, recipe.epochs // NUM_RUNGS)
-    history: list[EpochMetrics] = []
-    result: TrialResult | None = None
     quick = _part(shared.validation, _RUNG_IMAGES)
-    for metrics in train(student, data, recipe, seed=seed, validation=quick, evaluate_every=rung):
-        if metrics.val_accuracy is None:
-            history.append(metrics)
-            continue
-        finished = metrics.epoch + 1 == recipe.epochs
-        whole = finished and quick is not shared.validation
-        val_accuracy = evaluate(student, shared.validation) if whole else metrics.val_accuracy
-        history.append(replace(metrics, val_accuracy=val_accuracy))
+    history: list[EpochMetrics] = []
+
+    def keep(val_accuracy: float, finished: bool) -> TrialResult:
         result = TrialResult(
             choice=choice,
             seed=seed,
             label_bytes=chosen.label_bytes,
             image_bytes=images.image_bytes,
-            num_views=num_views,
-            prune_ratio=prune_ratio,
+            num_views=chosen.num_views,
+            prune_ratio=chosen.prune_ratio,
             val_accuracy=val_accuracy,
             test_accuracy=evaluate(student, shared.test) if finished and with_test else None,
             seconds=time.perf_counter() - start,
@@ -269,7 +262,21 @@ def run_trial(
         )
         result.save(path)
         on_rung(result)
-    assert result is not None, "the last epoch evaluates"
+        return result
+
+    try:
+        for metrics in train(student, data, recipe, seed=seed, validation=quick, evaluate_every=rung):
+            history.append(metrics)
+            if metrics.val_accuracy is None:
+                continue
+            finished, val_accuracy = metrics.epoch + 1 == recipe.epochs, metrics.val_accuracy
+            if finished and quick is not shared.validation:
+                val_accuracy = evaluate(student, shared.validation)
+                history[-1] = replace(metrics, val_accuracy=val_accuracy)
+            result = keep(val_accuracy, finished)
+    except DivergedError:
+        # A bad choice is no broken sweep: it keeps the accuracy that its student has.
+        result = keep(evaluate(student, shared.validation), finished=True)
     return result
 
 

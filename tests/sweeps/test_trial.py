@@ -158,3 +158,12 @@ class TestTraining:
         expected = small_shared.real[0] if kind == "real" else small_shared.images
         assert result.image_bytes == expected.image_bytes
         assert result.config["kind"] == kind
+
+
+def test_a_diverged_student_is_a_bad_trial_and_no_error(small_shared, tmp_path):
+    recipe = replace(small_shared.recipe, optimizer="sgd", epochs=20)
+    choice = Choice(kind="all", temperature="1", ca="off", lr=1e12)
+    result = run_trial(choice, replace(small_shared, recipe=recipe), 0, tmp_path, device=torch.device("cpu"))
+    assert result.finished
+    assert result.val_accuracy < 0.3
+    assert len(result.history) < 20
