@@ -26,6 +26,8 @@ def cluster(address: str | None, *, object_store_bytes: int = 512 * 1024**2) -> 
     Raises:
         ConfigError: no cluster answers there.
     """
+    for name in ("ray.data", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():
         yield
         return
@@ -39,8 +41,6 @@ def cluster(address: str | None, *, object_store_bytes: int = 512 * 1024**2) -> 
         ray.init(address=chosen, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"--address {chosen}: no Ray cluster answers there ({error})") from error
-    for name in ("ray.data", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file():
         # Ray makes it readable by all; whoever reads it can run code on the cluster.

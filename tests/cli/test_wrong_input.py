@@ -129,13 +129,21 @@ class TestConfiguration:
         assert contents(tmp_path) == {"file": b"mine"}
 
     def test_root_of_another_configuration(self, refused, teacher, tmp_path):
-        missing = ("--teacher", tmp_path / "later.safetensors")  # claims the root, then stops
+        # A root that has begun its trials stays its configuration's; what stops both sweeps is the missing teacher.
+        missing = ("--teacher", tmp_path / "later.safetensors")
+        (tmp_path / "runs" / "digits" / "trials").mkdir(parents=True)
         assert "no teacher at" in refused(CONFIG, *sweep(tmp_path / "runs", *missing))
         before = contents(tmp_path)
         message = refused(CONFIG, *sweep(tmp_path / "runs", *missing, "--trials", 5))
         assert "was made by another configuration (search.trials was 6, now 5)" in message
         assert "Pass another --name or --root" in message
         assert contents(tmp_path) == before
+
+    def test_mistake_before_the_first_trial_leaves_the_name_free(self, refused, tmp_path):
+        missing = ("--teacher", tmp_path / "later.safetensors")
+        for trials in (5, 6):
+            assert "no teacher at" in refused(CONFIG, *sweep(tmp_path / "runs", *missing, "--trials", trials))
+        assert not (tmp_path / "runs" / "digits" / "config.json").exists()
 
     def test_address_where_no_cluster_answers(self, lpqld, teacher, tmp_path):
         line = ("relabel", "--images", "digits:val", "--teacher", teacher, "--views", 1, "--out", tmp_path / "labels")

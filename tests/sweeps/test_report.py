@@ -65,7 +65,7 @@ def test_table_says_what_a_person_wants_to_know() -> None:
     }  # fmt: skip
     hard = rows[5]
     assert (hard["Name"], hard["Labels"], hard["Smaller"], hard["k"], hard["Front"]) == (
-        "hard_labels",
+        "one class an image, no soft labels",
         "0 B",
         "–",
         "–",
@@ -103,10 +103,23 @@ def test_figure_shows_points_bars_and_teacher_on_a_byte_axis() -> None:
     figure = report.figure(sweep())
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "front, by validation accuracy", "not on the front", "all labels", "pruning alone", "paper settings",
-        "random real images", "hard labels (0 B)", "teacher, 98.3 %",
+    assert [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()] == [
+        "front, by validation accuracy", "not on the front", "uncompressed", "pruning alone", "paper settings",
+        "random real images", "one class an image, no soft labels (0 B)", "teacher, 98.3 %",
     ]  # fmt: skip
+
+
+def test_baselines_of_one_kind_are_named_with_their_budget_and_share_a_marker() -> None:
+    kinds = {"kind": "prune", "description": "pruning alone"}
+    pruned = [point(f"p{budget}", budget, budget, [0.9], 0.9, **kinds) for budget in (10_000, 20_000)]
+    result = SweepResult(**{**vars(sweep()), "baselines": tuple(pruned)})
+    assert [row["Name"] for row in report.table(result)[-2:]] == ["pruning alone, 10 KB", "pruning alone, 20 KB"]
+    names = [text.get_text() for text in report.figure(result).legends[0].get_texts()]
+    assert names.count("pruning alone") == 1
+
+
+def test_byte_axis_is_in_bytes() -> None:
+    axes = report.figure(sweep()).axes[0]
     formatted = [axes.xaxis.get_major_formatter()(tick, 0) for tick in axes.get_xticks()]
     assert {"10 KB", "100 KB", "1 MB"} <= set(formatted)
 
