@@ -15,6 +15,28 @@ LabelsArgument = Annotated[Path, typer.Argument(metavar="LABELS", help="A label 
 OptionalTeacher = Annotated[Path | None, typer.Option("--teacher", help="Teacher checkpoint.")]
 
 
+def _open_teacher(
+    path: Path,
+    class_names: tuple[str, ...],
+    arch: str | None,
+    classes: str | None,
+    input_size: int | None,
+    mean: str | None,
+    std: str | None,
+) -> Any:
+    from lpqld.teacher import load_teacher
+
+    return load_teacher(
+        path,
+        architecture=arch,
+        classes=classes,
+        input_size=input_size,
+        mean=options.parse_triple(mean, "--mean"),
+        std=options.parse_triple(std, "--std"),
+        image_class_names=class_names,
+    )
+
+
 @command
 def inspect(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A label set, or an image set.")],
@@ -77,7 +99,7 @@ def _inspect_images(
 ) -> Answer:
     from lpqld.diversity import within_class_similarity
     from lpqld.images import ImageSet
-    from lpqld.teacher import accuracy, choose_device, load_teacher
+    from lpqld.teacher import accuracy, choose_device
 
     images = ImageSet.open(path, size=size)
     counts = images.labels.bincount(minlength=images.num_classes)
@@ -92,15 +114,7 @@ def _inspect_images(
         "fingerprint": images.fingerprint,
     }
     if teacher is not None:
-        network = load_teacher(
-            teacher,
-            architecture=arch,
-            classes=classes,
-            input_size=input_size,
-            mean=options.parse_triple(mean, "--mean"),
-            std=options.parse_triple(std, "--std"),
-            image_class_names=images.class_names,
-        )
+        network = _open_teacher(teacher, images.class_names, arch, classes, input_size, mean, std)
         device = choose_device()
         document["teacher_accuracy"] = accuracy(network.to(device), images, device=device)
         document["within_class_similarity"] = within_class_similarity(network, images, device)
@@ -128,7 +142,7 @@ def verify(
     from lpqld.fidelity import largest_difference
     from lpqld.images import ImageSet
     from lpqld.labels import LabelSet
-    from lpqld.teacher import choose_device, load_teacher
+    from lpqld.teacher import choose_device
 
     if (images is None) != (teacher is None):
         raise ConfigError("recomputing labels needs both --images and --teacher")
@@ -137,15 +151,8 @@ def verify(
     document: dict[str, Any] = {"path": str(labels), "num_views": label_set.spec.num_views, "checksums": "ok"}
     if images is not None and teacher is not None:
         opened = ImageSet.open(images, size=size or label_set.spec.images.size)
-        network = load_teacher(
-            teacher,
-            architecture=arch,
-            classes=classes,
-            input_size=input_size,
-            mean=options.parse_triple(mean, "--mean"),
-            std=options.parse_triple(std, "--std"),
-            image_class_names=label_set.spec.images.class_names,
-        )
+        names = label_set.spec.images.class_names
+        network = _open_teacher(teacher, names, arch, classes, input_size, mean, std)
         steps = largest_difference(
             label_set.labels, opened, network, num_views=sample, seed=seed, device=choose_device()
         )
