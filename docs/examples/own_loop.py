@@ -19,6 +19,7 @@ data = ViewDataset(images, labels)
 loader = DataLoader(data, sampler=ViewSampler(data, batch_size=100), batch_size=None)
 temperature = parse_schedule("20:2:step", num_epochs)
 
+torch.manual_seed(0)
 student = build("convnet", images.num_classes)
 optimizer = torch.optim.AdamW(student.parameters(), lr=2e-3)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_epochs)
