@@ -15,6 +15,7 @@ from lpqld.architectures import build
 from lpqld.dataset import ViewDataset
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
+from lpqld.teacher import accuracy
 from lpqld.temperature import fit_student_temperature, grid_student_temperature, parse_schedule
 
 CALIBRATIONS = ("fit", "paper", "off")
@@ -197,23 +198,10 @@ def train(
                 f"the student's loss became {mean_loss} in epoch {epoch}; lower the learning rate ({recipe.lr:g})"
             )
         due = evaluate_every is not None and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == recipe.epochs)
-        val_accuracy = evaluate(student, validation) if due and validation is not None else None
+        val_accuracy = accuracy(student, validation) if due and validation is not None else None
         yield EpochMetrics(epoch, mean_loss, teacher_temperature, student_temperature, lr, val_accuracy)
         if recipe.ca == "paper":
             student_temperature = grid_student_temperature(logits, ids, targets)
-
-
-@torch.inference_mode()
-def evaluate(student: nn.Module, images: ImageSet, batch_size: int = 500) -> float:
-    """Top-1 accuracy, a fraction, of a network that takes views in [0, 1], on whole images."""
-    device = next(student.parameters()).device
-    student.eval()
-    correct = 0
-    for start in range(0, images.num_images, batch_size):
-        views = images.pixels[start : start + batch_size].to(device).float().div_(255)
-        predicted = student(views).argmax(1).cpu()
-        correct += int((predicted == images.labels[start : start + batch_size]).sum())
-    return correct / images.num_images
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ import torch
 from lpqld.errors import ConfigError
 
 TemperatureSchedule = Callable[[int], float]
-SHAPES = ("step", "cosine")
 _DECAY, _STEPS_PER_TRAINING = 0.7, 10
 _SMALLEST, _LARGEST = 0.01, 100.0
 _NEWTON_STEPS = 25

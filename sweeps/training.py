@@ -12,7 +12,8 @@ from lpqld.dataset import ViewDataset
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.store import canonical_json, fingerprint, write_atomically
-from lpqld.student import Recipe, Student, evaluate, train
+from lpqld.student import Recipe, Student, train
+from lpqld.teacher import accuracy
 from sweeps.cluster import num_gpus, use_assigned_resources
 
 
@@ -22,7 +23,7 @@ def _train_seed(images: ImageSet, labels: Labels, evaluation: ImageSet, recipe: 
     student = Student(recipe, labels.spec.num_classes, seed)
     for _ in train(student, ViewDataset(images, labels, device), recipe, seed=seed):
         pass
-    return evaluate(student, evaluation)
+    return accuracy(student, evaluation)
 
 
 def train_students(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from lpqld.codec import Dense, TopK, codec_for
+from lpqld.codec import Codec, Dense, TopK, codec_for
 from lpqld.compress import EncodedLabels, encode, fill_budget
 from lpqld.dataset import ViewDataset
 from lpqld.errors import ConfigError
@@ -19,7 +19,8 @@ from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.sizes import format_bytes
 from lpqld.store import canonical_json, fingerprint, write_atomically
-from lpqld.student import DivergedError, EpochMetrics, Recipe, Student, evaluate, train
+from lpqld.student import DivergedError, EpochMetrics, Recipe, Student, train
+from lpqld.teacher import accuracy
 
 NUM_RUNGS = 10
 _PILOT_VIEWS = 4096
@@ -106,7 +107,7 @@ def choose_labels(choice: Choice, shared: Shared) -> ChosenLabels:
     Raises:
         ConfigError: the budget is smaller than one label per image.
     """
-    images, master = shared.images, shared.labels
+    master = shared.labels
     if choice.kind == "hard":
         return ChosenLabels(None, 0, 0, 0.0)
     if choice.kind == "real":
@@ -124,16 +125,19 @@ def choose_labels(choice: Choice, shared: Shared) -> ChosenLabels:
         label_bytes = reference_bytes(num_views, choice.k, master.spec.batch_size)
         return ChosenLabels(encoded.decode(), label_bytes, num_views, encoded.spec.prune_ratio)
     recipe = shared.recipe_of(choice).to_json()
-    if choice.kind == "prune":
-        stored = master.logits.ids.shape[1]
-        codec = Dense() if stored == images.num_classes else TopK(stored)
-        encoded = fill_budget(master, codec, choice.budget, recipe)
-    else:
-        pilot = master.logits.take(slice(0, _PILOT_VIEWS))
-        chosen = codec_for("topk", k=choice.k, bits=choice.bits, num_classes=images.num_classes, pilot=pilot)
-        encoded = fill_budget(master, chosen, choice.budget, recipe)
+    encoded = fill_budget(master, _codec_of(choice, shared), choice.budget, recipe)
     spec = encoded.spec
     return ChosenLabels(encoded.decode(), encoded.num_bytes, spec.num_views, spec.prune_ratio, encoded)
+
+
+def _codec_of(choice: Choice, shared: Shared) -> Codec:
+    """The codec of a choice that fills a budget: all that the master holds for "prune", else k values in steps."""
+    logits, num_classes = shared.labels.logits, shared.images.num_classes
+    if choice.kind == "prune":
+        stored = logits.ids.shape[1]
+        return Dense() if stored == num_classes else TopK(stored)
+    pilot = logits.take(slice(0, _PILOT_VIEWS))
+    return codec_for("topk", k=choice.k, bits=choice.bits, num_classes=num_classes, pilot=pilot)
 
 
 def all_label_bytes(master: Labels) -> int:
@@ -255,7 +259,7 @@ def run_trial(
             num_views=chosen.num_views,
             prune_ratio=chosen.prune_ratio,
             val_accuracy=val_accuracy,
-            test_accuracy=evaluate(student, shared.test) if finished and with_test else None,
+            test_accuracy=accuracy(student, shared.test) if finished and with_test else None,
             seconds=time.perf_counter() - start,
             finished=finished,
             history=tuple(history),
@@ -271,12 +275,12 @@ def run_trial(
                 continue
             finished, val_accuracy = metrics.epoch + 1 == recipe.epochs, metrics.val_accuracy
             if finished and quick is not shared.validation:
-                val_accuracy = evaluate(student, shared.validation)
+                val_accuracy = accuracy(student, shared.validation)
                 history[-1] = replace(metrics, val_accuracy=val_accuracy)
             result = keep(val_accuracy, finished)
     except DivergedError:
         # A bad choice is no broken sweep: it keeps the accuracy that its student has.
-        result = keep(evaluate(student, shared.validation), finished=True)
+        result = keep(accuracy(student, shared.validation), finished=True)
     return result
 
 
@@ -287,7 +291,5 @@ def _part(images: ImageSet, most: int) -> ImageSet:
 
 def smallest_budget(choice: Choice, shared: Shared) -> int:
     """Bytes of one label per image in a choice's codec: the smallest budget that it can fill."""
-    pilot = shared.labels.logits.take(slice(0, _PILOT_VIEWS))
-    codec = codec_for("topk", k=choice.k, bits=choice.bits, num_classes=shared.images.num_classes, pilot=pilot)
     recipe = shared.recipe_of(choice).to_json()
-    return encode(shared.labels, codec, num_views=shared.images.num_images, recipe=recipe).num_bytes
+    return encode(shared.labels, _codec_of(choice, shared), num_views=shared.images.num_images, recipe=recipe).num_bytes

@@ -13,7 +13,8 @@ from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.relabel import Labeler, specify
 from lpqld.shards import concatenate
-from lpqld.student import EpochMetrics, Recipe, Student, evaluate, kl_divergence, train
+from lpqld.student import EpochMetrics, Recipe, Student, kl_divergence, train
+from lpqld.teacher import accuracy
 from lpqld.temperature import fit_student_temperature, grid_student_temperature, parse_schedule
 from tests.checks import RULE, softmax
 
@@ -84,7 +85,7 @@ def run(teacher, digits) -> tuple[Student, list[EpochMetrics], ImageSet]:
 class TestTraining:
     def test_students_learn_the_digits_far_above_chance(self, run):
         student, metrics, validation = run
-        assert metrics[-1].val_accuracy == evaluate(student, validation)
+        assert metrics[-1].val_accuracy == accuracy(student, validation)
         assert metrics[-1].val_accuracy > 0.6
 
     def test_validation_comes_every_few_epochs_and_at_the_end(self, run):
@@ -228,7 +229,7 @@ class TestStudent:
         student = Student(RECIPE, 10, 0).eval()
         with torch.no_grad():
             right = student(few.pixels.float() / 255).argmax(1) == few.labels
-        assert evaluate(student, few, batch_size=7) == pytest.approx(float(right.float().mean()))
+        assert accuracy(student, few, batch_size=7) == pytest.approx(float(right.float().mean()))
 
 
 class TestRecipe:

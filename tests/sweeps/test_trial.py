@@ -8,7 +8,7 @@ import torch
 
 from lpqld.codec import Dense
 from lpqld.compress import encode
-from lpqld.errors import ConfigError
+from lpqld.errors import ConfigError, DataError
 from lpqld.labels import LabelSet
 from sweeps.trial import (
     NUM_RUNGS,
@@ -143,7 +143,7 @@ class TestTraining:
     def test_test_set_is_read_only_when_asked(self, small_shared, tmp_path):
         unreadable = replace(small_shared, test=small_shared.test.take([]))
         assert run_trial(SEARCH, unreadable, 0, tmp_path, device=CPU).test_accuracy is None
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(DataError, match="expected images to measure accuracy on, found none"):
             run_trial(SEARCH, unreadable, 1, tmp_path, device=CPU, with_test=True)
         confirmed = run_trial(SEARCH, small_shared, 0, tmp_path, device=CPU, with_test=True)
         assert 0 < confirmed.test_accuracy <= 1
