@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Whatever is linted and typed, and nothing that a user's folder may hold beside it.
 SOURCES := lpqld sweeps cli tests benchmarks
 
-.PHONY: demo test lint test-slow bench clean
+.PHONY: demo test lint test-slow fuzz bench clean
 
 demo: .venv/installed
 	$(BIN)/lpqld sweep digits
@@ -20,6 +20,14 @@ lint: .venv/installed
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+
+# Coverage-guided fuzzing of what reads a label set's bytes; needs the fuzz extra, which has wheels for Linux.
+SECONDS ?= 300
+fuzz: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[fuzz]'
+	mkdir -p build/fuzz/payload build/fuzz/manifest
+	cd build/fuzz && ../../$(BIN)/python ../../tests/fuzz_decoder.py payload -max_total_time=$(SECONDS) -max_len=400
+	cd build/fuzz && ../../$(BIN)/python ../../tests/fuzz_decoder.py manifest -max_total_time=$(SECONDS) -max_len=4000
 
 # Seconds of the demo by phase, its memory, and the ratios that the README states.
 bench: .venv/installed

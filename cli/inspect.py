@@ -70,7 +70,7 @@ def _inspect_labels(path: Path, against: Path | None) -> Answer:
     labels = label_set.labels
     document = {
         **describe(label_set),
-        "teacher": label_set.spec.teacher,
+        "teacher": label_set.spec.teacher.to_json(),
         "entropy": entropy(labels),
         "recipe": label_set.spec.recipe,
         "images": {"source": label_set.spec.images.source, "fingerprint": label_set.spec.images.fingerprint},
@@ -83,7 +83,7 @@ def _inspect_labels(path: Path, against: Path | None) -> Answer:
     text["prune_ratio"] = f"{document['prune_ratio']:.4f}"
     text["labels_to_images"] = f"{document['labels_to_images']:.2f}"
     text["entropy"] = f"{document['entropy']:.3f} nats at T = 1"
-    text["teacher"] = f"{label_set.spec.teacher['architecture']} {label_set.spec.teacher['fingerprint'][:16]}"
+    text["teacher"] = f"{label_set.spec.teacher.architecture} {label_set.spec.teacher.fingerprint[:16]}"
     return Answer(document, facts(text))
 
 
@@ -150,9 +150,8 @@ def verify(
     label_set.verify()
     document: dict[str, Any] = {"path": str(labels), "num_views": label_set.spec.num_views, "checksums": "ok"}
     if images is not None and teacher is not None:
-        opened = ImageSet.open(images, size=size or label_set.spec.images.size)
-        names = label_set.spec.images.class_names
-        network = _open_teacher(teacher, names, arch, classes, input_size, mean, std)
+        opened = label_set.images_of(ImageSet.open(images, size=size or label_set.spec.images.size))
+        network = _open_teacher(teacher, opened.class_names, arch, classes, input_size, mean, std)
         steps = largest_difference(
             label_set.labels, opened, network, num_views=sample, seed=seed, device=choose_device()
         )
@@ -160,6 +159,7 @@ def verify(
         if steps > 1:
             raise DataError(
                 f"{labels}: recomputed labels differ by up to {steps:.1f} steps, and rounding explains 1 at most; the "
-                f"teacher, its normalisation or class map are not those that made this set: {label_set.spec.teacher}"
+                f"teacher, its normalisation or class map are not those that made this set: "
+                f"{label_set.spec.teacher.to_json()}"
             )
     return Answer(document, facts(document))

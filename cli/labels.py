@@ -142,22 +142,15 @@ def compress(
 
     Example: lpqld compress labels small --prune-ratio 0.9 --k 5 --bits 4
     """
-    from lpqld.codec import TopK, codec_for
-    from lpqld.compress import encode, fill_budget, keep_share
+    from lpqld.budget import fill_budget
+    from lpqld.compress import encode, keep_share, smaller_codec
     from lpqld.labels import LabelSet
 
     if prune_ratio is not None and budget is not None:
         raise ConfigError("--prune-ratio and --budget both say how many views to keep; pass one of them")
     labels = LabelSet.open(src).labels
     spec = labels.spec
-    chosen = spec.codec
-    if codec is not None or k is not None or bits is not None:
-        stored = labels.logits.ids.shape[1]
-        name = codec or ("topk" if k is not None or bits is not None or isinstance(chosen, TopK) else "dense")
-        if name == "dense" and stored < spec.num_classes:
-            raise ConfigError(f"{src} keeps {stored} of {spec.num_classes} classes; --codec dense needs them all")
-        kept = stored if name == "topk" and k is None else k
-        chosen = codec_for(name, k=kept, bits=bits or 16, num_classes=spec.num_classes, pilot=labels.logits)
+    chosen = smaller_codec(labels, name=codec, k=k, bits=bits)
     if budget is not None:
         encoded = fill_budget(labels, chosen, parse_size(budget), spec.recipe)
     else:

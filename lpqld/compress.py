@@ -1,23 +1,22 @@
-"""Smaller label sets from larger ones: fewer views, fewer logits, fewer bits, and the most that fits a budget."""
+"""Smaller label sets from larger ones: fewer views, fewer logits, fewer bits; never more than is stored."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
-from lpqld.codec import Codec, Dense
+import numpy as np
+
+from lpqld.codec import Codec, Dense, Logits, TopK, codec_for
 from lpqld.errors import ConfigError
 from lpqld.labels import Labels
-from lpqld.manifest import MANIFEST_FILE, LabelSpec, Manifest
-from lpqld.shards import concatenate, decode_shard, describe_shard, encode_shard, shard_file
-from lpqld.sizes import format_bytes
+from lpqld.manifest import MANIFEST_FILE, Manifest
+from lpqld.shards import Shard, decode_shard, encode_shard, shard_file
+from lpqld.spec import LabelSpec
 from lpqld.store import sweep_temporary_files, write_atomically
-
-_SLOPES_ALONE = 5
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,7 @@ class EncodedLabels:
     @cached_property
     def manifest(self) -> Manifest:
         """The manifest of these shards."""
-        sizes = self.spec.shard_sizes
-        entries = (describe_shard(i, content, sizes[i]) for i, content in enumerate(self.shards))
-        return Manifest(self.spec, tuple(entries))
+        return Manifest(self.spec, tuple(Shard.of(content) for content in self.shards))
 
     @property
     def num_bytes(self) -> int:
@@ -41,9 +38,8 @@ class EncodedLabels:
 
     def decode(self) -> Labels:
         """The labels as a reader of the written files gets them."""
-        sizes = self.spec.shard_sizes
-        parts = [decode_shard(self.spec, i, content, sizes[i]) for i, content in enumerate(self.shards)]
-        return Labels(self.spec, concatenate(parts))
+        parts = [decode_shard(self.spec, index, content) for index, content in enumerate(self.shards)]
+        return Labels(self.spec, Logits.concatenate(parts))
 
     def write(self, folder: Path) -> None:
         """Write shards, then the manifest, into an empty or new folder.
@@ -54,7 +50,7 @@ class EncodedLabels:
         manifest = self.manifest.to_bytes()
         if folder.is_dir():
             sweep_temporary_files(folder)
-            expected = {MANIFEST_FILE, *(shard.file for shard in self.manifest.shards)}
+            expected = {MANIFEST_FILE, *map(shard_file, range(len(self.shards)))}
             others = sorted(path.name for path in folder.iterdir() if path.name not in expected)
             if others or ((folder / MANIFEST_FILE).exists() and (folder / MANIFEST_FILE).read_bytes() != manifest):
                 raise ConfigError(
@@ -71,7 +67,7 @@ def encode(
     """The first `num_views` labels (default: all) in `codec`.
 
     Raises:
-        ConfigError: more views or classes than the labels hold, or fewer labels than images.
+        ConfigError: more than the labels hold of views, classes or precision, or fewer labels than images.
     """
     source = labels.spec
     count = source.num_views if num_views is None else num_views
@@ -79,57 +75,64 @@ def encode(
         raise ConfigError(
             f"cannot keep {count} labels: the set has {source.num_views} and {source.num_images} images need one each"
         )
-    if isinstance(codec, Dense) and labels.logits.ids.shape[1] != source.num_classes:
-        kept = labels.logits.ids.shape[1]
-        raise ConfigError(
-            f"these labels keep {kept} of {source.num_classes} classes; codec dense cannot bring the rest back"
-        )
+    check_recoverable(labels, codec)
     spec = replace(source, codec=codec, num_views=count, recipe=recipe)
-    sizes, start, shards = spec.shard_sizes, 0, []
-    for index, size in enumerate(sizes):
-        shards.append(encode_shard(spec, index, labels.logits.take(slice(start, start + size))))
-        start += size
+    shards = []
+    for index in range(spec.num_shards):
+        start = index * spec.shard_views
+        logits = labels.logits.take(slice(start, start + spec.views_in_shard(index)))
+        shards.append(encode_shard(spec, index, logits))
     return EncodedLabels(spec, tuple(shards))
 
 
-def fill_budget(labels: Labels, codec: Codec, budget: int, recipe: dict[str, Any] | None = None) -> EncodedLabels:
-    """The most labels that fit `budget` bytes on disk, manifest included.
-
-    Starts from the bytes per view of what was encoded last and corrects until the set fits and one label more would
-    not.
+def check_recoverable(labels: Labels, codec: Codec) -> None:
+    """Refuse a codec that would keep more than `labels` hold.
 
     Raises:
-        ConfigError: not even one label per image fits; the message says the smallest budget that works.
+        ConfigError: it keeps more classes, or finer values; the message says what is stored.
     """
-    smallest, largest = labels.spec.num_images, labels.spec.num_views
+    num_classes, stored = labels.spec.num_classes, labels.logits.ids.shape[1]
+    kept = codec.kept(num_classes)
+    if kept > stored:
+        asked = f"codec {codec.name}" if kept == num_classes else f"k={kept}"
+        raise ConfigError(f"these labels keep {stored} of {num_classes} classes; {asked} cannot bring the rest back")
+    source = _step_of(labels.spec.codec)
+    if source is not None and isinstance(codec, Dense | TopK) and (codec.step is None or codec.step < source):
+        asked = "fp16" if codec.step is None else f"a step of {codec.step:g}"
+        raise ConfigError(f"these labels are stored in steps of {source:g}; {asked} cannot bring finer values back")
 
-    def sized(count: int) -> EncodedLabels:
-        return encode(labels, codec, num_views=count, recipe=recipe)
 
-    best = sized(smallest)
-    if best.num_bytes > budget:
-        raise ConfigError(
-            f"budget {format_bytes(budget)} is smaller than one label per image ({smallest} labels in this codec); "
-            f"the smallest that works is {best.num_bytes} bytes. Raise the budget, or lower k or bits"
-        )
-    fits, too_many = smallest, largest + 1
-    per_view = codec.bytes_per_view(labels.spec.num_classes)
-    for correction in count_from(1):
-        if too_many - fits <= 1:
-            break
-        proposal = fits + int((budget - best.num_bytes) / per_view)
-        # Sizes jump where a shard begins or a field needs one more bit; there slopes mislead, and halving ends it.
-        if correction > _SLOPES_ALONE and correction % 3 == 0:
-            proposal = (fits + too_many) // 2
-        count = min(max(proposal, fits + 1), too_many - 1)
-        candidate = sized(count)
-        if candidate.num_bytes <= budget:
-            per_view = max((candidate.num_bytes - best.num_bytes) / (count - fits), 1e-3)
-            fits, best = count, candidate
-        else:
-            per_view = max((candidate.num_bytes - best.num_bytes) / (count - fits), 1e-3)
-            too_many = count
-    return best
+def smaller_codec(labels: Labels, *, name: str | None = None, k: int | None = None, bits: int | None = None) -> Codec:
+    """The codec that `--codec --k --bits` ask for; what is not given stays as these labels have it.
+
+    Raises:
+        ConfigError: it would keep more than the labels hold, or an argument is out of range.
+    """
+    source, num_classes = labels.spec.codec, labels.spec.num_classes
+    if name is None and k is None and bits is None:
+        return source
+    chosen = name or ("topk" if k is not None or isinstance(source, TopK) else "dense")
+    codec = codec_for(chosen, k=k, bits=bits or 16, num_classes=num_classes, pilot=labels.logits)
+    if name is None and isinstance(codec, TopK) and isinstance(source, TopK):
+        codec = replace(source, k=codec.k, step=codec.step)
+    step = _step_of(source)
+    stays = step is not None and (bits is None or bits == _stored_bits(labels, codec.kept(num_classes), step))
+    if stays and isinstance(codec, Dense | TopK):
+        codec = replace(codec, step=step)
+    check_recoverable(labels, codec)
+    return codec
+
+
+def _step_of(codec: Codec) -> float | None:
+    """The step of a codec's logits; None where they are fp16, or projected."""
+    return codec.step if isinstance(codec, Dense | TopK) else None
+
+
+def _stored_bits(labels: Labels, k: int, step: float) -> int:
+    """Bits that the distance of any of the k largest values below its label's largest takes, in steps."""
+    largest = -np.partition(-labels.logits.values, k - 1, axis=1)[:, :k]
+    widest = float((largest.max(axis=1) - largest.min(axis=1)).max(initial=0.0))
+    return max(2, round(widest / step).bit_length())
 
 
 def keep_share(num_images: int, full_views: int, prune_ratio: float) -> int:

@@ -36,6 +36,7 @@ class LabelBatch:
         values: their logits, float32 [B, k].
         image_labels: the class of each view's image, int64 [B].
         num_classes: C.
+        absent: level and slope of all other classes, float32 [B, 2] (see `codec.Logits`); None: no probability.
     """
 
     views: torch.Tensor
@@ -43,10 +44,16 @@ class LabelBatch:
     values: torch.Tensor
     image_labels: torch.Tensor
     num_classes: int
+    absent: torch.Tensor | None = None
 
     def sparse_targets(self, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class ids and their probabilities softmax(values / temperature), both [B, k]."""
-        return self.ids, (self.values / temperature).softmax(1)
+        """Class ids and their probabilities softmax(values / temperature), both [B, k], or [B, C] with `absent`."""
+        if self.absent is None:
+            return self.ids, (self.values / temperature).softmax(1)
+        level = self.absent[:, :1] + self.absent[:, 1:] / temperature
+        logits = level.expand(-1, self.num_classes).scatter(1, self.ids, self.values)
+        every_class = torch.arange(self.num_classes, device=self.ids.device).expand(len(self.ids), -1)
+        return every_class, (logits / temperature).softmax(1)
 
     def targets(self, temperature: float) -> torch.Tensor:
         """Probabilities at `temperature`, float32 [B, C]; classes that the label does not keep have none."""
@@ -100,12 +107,13 @@ class ViewDataset(Dataset[LabelBatch]):
         params = self._views.draw(index) if self._drawn is None else self._drawn.take(index)
         image_labels = self._image_labels[torch.from_numpy(params.rows).to(self.device)]
         if self._logits is None:
-            ids, values = image_labels[:, None], torch.zeros(len(index), 1, device=self.device)
+            ids, values, absent = image_labels[:, None], torch.zeros(len(index), 1, device=self.device), None
         else:
             chosen = self._logits.take(index)
             ids = torch.from_numpy(chosen.ids.astype(np.int64)).to(self.device)
             values = torch.from_numpy(chosen.values.astype(np.float32)).to(self.device)
-        return LabelBatch(render(self._pixels, params), ids, values, image_labels, self.images.num_classes)
+            absent = None if chosen.absent is None else torch.from_numpy(chosen.absent).to(self.device)
+        return LabelBatch(render(self._pixels, params), ids, values, image_labels, self.images.num_classes, absent)
 
     def epoch(self, epoch: int, batch_size: int, seed: int = 0) -> Iterator[LabelBatch]:
         """Every image once, in an order that depends on (seed, epoch); all its views before any repeats."""

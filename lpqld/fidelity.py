@@ -22,22 +22,18 @@ _HALF_PRECISION_STEP = 1 / 64
 
 
 def probabilities(logits: Logits, temperature: float, num_classes: int) -> NDArray[np.float64]:
-    """softmax(values / temperature) over the kept classes, 0 elsewhere: [N, C]."""
-    scaled = logits.values.astype(np.float64) / temperature
+    """The target softmax(logits / temperature) over all classes; absent ones have what their label says: [N, C]."""
+    scaled = logits.dense(num_classes, temperature).astype(np.float64) / temperature
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    full = np.zeros((len(logits.ids), num_classes))
-    np.put_along_axis(full, logits.ids.astype(np.int64), weights / weights.sum(axis=1, keepdims=True), axis=1)
-    return full
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def entropy(labels: Labels, temperature: float = 1.0) -> float:
     """Mean entropy of the labels at `temperature`, in nats."""
     total = 0.0
     for start in range(0, labels.spec.num_views, _CHUNK):
-        scaled = labels.logits.values[start : start + _CHUNK].astype(np.float64) / temperature
-        scaled -= scaled.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(scaled).sum(axis=1))
-        total += float((log_sum - (np.exp(scaled - log_sum[:, None]) * scaled).sum(axis=1)).sum())
+        p = probabilities(labels.logits.take(slice(start, start + _CHUNK)), temperature, labels.spec.num_classes)
+        total -= float((p * np.log(np.where(p > 0, p, 1))).sum())
     return total / labels.spec.num_views
 
 

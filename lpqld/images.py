@@ -87,10 +87,7 @@ class ImageSet:
     @cached_property
     def ranks(self) -> np.ndarray:
         """int64 [N]: position of each image among those of its class, in the order of this set, from 0."""
-        order, starts = self._by_class
-        ranks = np.empty(self.num_images, dtype=np.int64)
-        ranks[order] = np.arange(self.num_images) - np.repeat(starts[:-1], np.diff(starts))
-        return ranks
+        return ranks_in_class(self.labels.numpy())
 
     @classmethod
     def open(
@@ -257,6 +254,15 @@ class ImageSet:
         by_class = order[np.argsort(self.labels.numpy()[order], kind="stable")]
         _, starts = self._by_class
         return self.take(np.concatenate([by_class[start : start + n] for start in starts[:-1]]))
+
+
+def ranks_in_class(labels: np.ndarray) -> np.ndarray:
+    """int64 [N]: position of each of `labels` [N] among those that are equal to it, from 0."""
+    order = np.argsort(labels, kind="stable")
+    by_class = labels[order]
+    ranks = np.empty(len(labels), dtype=np.int64)
+    ranks[order] = np.arange(len(labels)) - np.searchsorted(by_class, by_class)
+    return ranks
 
 
 def _map_labels(labels: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...], path: str) -> np.ndarray:

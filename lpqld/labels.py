@@ -10,8 +10,9 @@ from pathlib import Path
 from lpqld.codec import Logits
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
-from lpqld.manifest import MANIFEST_FILE, LabelSpec, Manifest, image_ids
-from lpqld.shards import concatenate, read_shard
+from lpqld.manifest import MANIFEST_FILE, Manifest
+from lpqld.shards import SHARD_SUFFIX, read_shard, shard_file
+from lpqld.spec import LabelSpec
 from lpqld.store import TEMPORARY_SUFFIX
 
 
@@ -64,7 +65,12 @@ class LabelSet:
     @cached_property
     def labels(self) -> Labels:
         """All labels, decoded and verified."""
-        return Labels(self.spec, concatenate(list(self.shards())))
+        return Labels(self.spec, Logits.concatenate(list(self.shards())))
+
+    @property
+    def files(self) -> list[str]:
+        """The names of its files, the manifest last."""
+        return [*map(shard_file, range(self.spec.num_shards)), MANIFEST_FILE]
 
     @property
     def num_bytes(self) -> dict[str, int]:
@@ -72,7 +78,7 @@ class LabelSet:
         files = {path: path.stat().st_size for path in self.folder.rglob("*") if path.is_file()}
         return {
             "total": sum(files.values()),
-            "payload": sum(shard.bytes for shard in self.manifest.shards),
+            "payload": sum(shard.num_bytes for shard in self.manifest.shards),
             "manifest": files[self.folder / MANIFEST_FILE],
         }
 
@@ -86,26 +92,20 @@ class LabelSet:
         Raises:
             DataError: naming the first file that is damaged, missing, or does not belong here.
         """
-        sizes = [shard.num_views for shard in self.manifest.shards]
-        if sizes != self.spec.shard_sizes:
-            raise DataError(
-                f"{self.folder / MANIFEST_FILE}: shards hold {sizes} labels, expected {self.spec.shard_sizes}"
-            )
         for _ in self.shards():
             pass
-        expected = {shard.file for shard in self.manifest.shards}
-        for path in sorted(self.folder.glob("*.parquet")):
-            if path.name not in expected:
-                raise DataError(f"{path}: not in the manifest; a foreign or left-over shard, move it away")
+        found = {path.name for path in self.folder.glob(f"*{SHARD_SUFFIX}")}
+        for name in sorted(found.difference(self.files)):
+            raise DataError(f"{self.folder / name}: not in the manifest; a foreign or left-over shard, move it away")
         for path in sorted(self.folder.glob(f".*{TEMPORARY_SUFFIX}")):
             raise DataError(f"{path}: left over from an interrupted job; delete it")
 
 
 def select_images(spec: LabelSpec, images: ImageSet) -> ImageSet:
     """The images that labels of `spec` were made for, out of `images`."""
-    if images.class_names != spec.images.class_names and images.num_classes != spec.num_classes:
+    if images.num_classes != spec.num_classes:
         raise DataError(
             f"{images.source}: {images.num_classes} classes, the labels were made for {spec.num_classes}; "
-            f"fingerprints {images.fingerprint[:16]} and {spec.images.fingerprint[:16]}. Pass the images of the labels"
+            f"fingerprints {images.fingerprint} and {spec.images.fingerprint}. Pass the images of the labels"
         )
-    return images.select(image_ids(spec.images), spec.images.fingerprint)
+    return images.select(spec.image_ids, spec.images.fingerprint)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.codec import Codec, Dense, Logits, TopK, codec_for
-from lpqld.codec.base import dense_ids
-from lpqld.codec.topk import largest
+from lpqld.codec import Codec, Dense, Logits, codec_for
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
-from lpqld.manifest import ImagesRef, LabelSpec
-from lpqld.shards import concatenate, encode_shard
-from lpqld.store import canonical_json
+from lpqld.references import ImagesRef, TeacherRef
+from lpqld.shards import encode_shard
+from lpqld.spec import MAX_SHARD_LOGITS, MAX_SHARD_VIEWS, LabelSpec
 from lpqld.teacher import Teacher
 from lpqld.views import ViewRule, Views, render
 
@@ -52,7 +49,7 @@ class Labeler:
                 logits = self._teacher(render(self._pixels, self._views.draw(positions)))
             values = logits.float().cpu().numpy()
             self._check(values, positions)
-            yield _keep(values, codec)
+            yield codec.keep(values)
 
     def _check(self, values: NDArray[np.float32], positions: NDArray[np.int64]) -> None:
         bad = ~np.isfinite(values).all(axis=1)
@@ -66,16 +63,9 @@ class Labeler:
     def shard(self, spec: LabelSpec, index: int) -> bytes:
         """The bytes of shard `index`."""
         start = index * spec.shard_views
-        end = start + spec.shard_sizes[index]
-        return encode_shard(spec, index, concatenate(list(self.batches(start, end, spec.batch_size, spec.codec))))
-
-
-def _keep(values: NDArray[np.float32], codec: Codec) -> Logits:
-    """What a codec will store of dense logits, so that a shard in the making is no larger than that."""
-    if not isinstance(codec, TopK):
-        return Logits(dense_ids(*values.shape), values)
-    columns = largest(values, codec.k)
-    return Logits(columns.astype(np.int32), np.take_along_axis(values, columns, axis=1))
+        end = start + spec.views_in_shard(index)
+        batches = self.batches(start, end, spec.batch_size, spec.codec)
+        return encode_shard(spec, index, Logits.concatenate(list(batches)))
 
 
 def specify(
@@ -98,26 +88,27 @@ def specify(
         views_per_image: V, at least 1.
         batch_size: the teacher's batch.
         codec, k, bits: see `codec.codec_for`.
-        shard_views: about how many labels a shard holds (a whole number of batches).
+        shard_views: about how many labels a shard holds (a whole number of batches; fewer where labels are large).
     """
     if views_per_image < 1 or batch_size < 1:
         raise ConfigError(f"views and batch size must be at least 1, found {views_per_image} and {batch_size}")
     num_views = images.num_images * views_per_image
     pilot = Logits(np.zeros((1, images.num_classes), np.int32), np.zeros((1, images.num_classes), np.float32))
-    if bits != 16:
+    if bits != 16 or codec == "lowrank":
         labeler = Labeler(teacher, images, rule, seed, device)
-        pilot = concatenate(list(labeler.batches(0, min(num_views, _PILOT_VIEWS), batch_size, Dense())))
+        pilot = Logits.concatenate(list(labeler.batches(0, min(num_views, _PILOT_VIEWS), batch_size, Dense())))
+    chosen = codec_for(codec, k=k, bits=bits, num_classes=images.num_classes, pilot=pilot)
+    most = min(MAX_SHARD_VIEWS, MAX_SHARD_LOGITS // chosen.kept(images.num_classes))
     return LabelSpec(
         num_images=images.num_images,
         num_classes=images.num_classes,
         num_views=num_views,
         full_views=views_per_image,
-        codec=codec_for(codec, k=k, bits=bits, num_classes=images.num_classes, pilot=pilot),
+        codec=chosen,
         view_rule=rule,
         seed=seed,
         batch_size=batch_size,
-        shard_views=-(-shard_views // batch_size) * batch_size,
+        shard_views=max(1, min(-(-shard_views // batch_size), most // batch_size)) * batch_size,
         images=ImagesRef.of(images),
-        # As it comes back from a manifest: lists, not tuples.
-        teacher=json.loads(canonical_json({**teacher.spec.to_json(), "fingerprint": teacher.fingerprint})),
+        teacher=TeacherRef.of(teacher.spec, teacher.fingerprint),
     )

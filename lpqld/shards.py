@@ -1,89 +1,99 @@
-"""Shards: Parquet files whose rows are blocks of encoded labels."""
+"""Shards: binary files of a header and a codec's payload."""
 
 from __future__ import annotations
 
 import hashlib
-import io
+import os
+import struct
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any
 
 from lpqld.codec import Logits
 from lpqld.errors import DataError
-from lpqld.manifest import LabelSpec, Shard
+from lpqld.fields import Fields
+from lpqld.spec import VERSION, LabelSpec
 
-_SCHEMA = pa.schema([("first", pa.int64()), ("num_views", pa.int32()), ("payload", pa.binary())])
-BLOCK_VIEWS = 4096
+SHARD_SUFFIX = ".lpqld"
+# Magic, format version, zero, shard index, labels in the shard, first bytes of the specification's fingerprint.
+HEADER = struct.Struct("<4sHHII8s")
+_MAGIC = b"LPQL"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What the manifest says of a shard's file: how many bytes it has, and their SHA-256 (hex)."""
+
+    num_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, content: bytes) -> Shard:
+        """Describe a file's content."""
+        return cls(len(content), hashlib.sha256(content).hexdigest())
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's entry."""
+        return {"bytes": self.num_bytes, "sha256": self.sha256}
+
+    @classmethod
+    def from_json(cls, fields: Fields, spec: LabelSpec, index: int) -> Shard:
+        """The manifest's entry for shard `index`.
+
+        Raises:
+            DataError: a field is wrong, or the file would be larger than any that holds so many labels.
+        """
+        largest = HEADER.size + spec.codec.max_bytes(spec.views_in_shard(index), spec.num_classes)
+        shard = cls(fields.integer("bytes", HEADER.size, largest), fields.digest("sha256"))
+        fields.finish()
+        return shard
 
 
 def shard_file(index: int) -> str:
     """The file name of a shard."""
-    return f"labels-{index:05d}.parquet"
+    return f"labels-{index:05d}{SHARD_SUFFIX}"
 
 
 def encode_shard(spec: LabelSpec, index: int, logits: Logits) -> bytes:
-    """The bytes of shard `index`, whose labels are `logits`: one row per block of at most `BLOCK_VIEWS` views."""
-    start, num_views = index * spec.shard_views, len(logits.ids)
-    firsts = list(range(0, num_views, BLOCK_VIEWS))
-    blocks = [logits.take(slice(first, first + BLOCK_VIEWS)) for first in firsts]
-    table = pa.table(
-        {
-            "first": [start + first for first in firsts],
-            "num_views": [len(block.ids) for block in blocks],
-            "payload": [spec.codec.encode(block, num_classes=spec.num_classes) for block in blocks],
-        },
-        schema=_SCHEMA,
-    )
-    sink = io.BytesIO()
-    # Packed labels do not compress further; dictionaries, statistics and the Arrow schema would only add bytes.
-    pq.write_table(
-        table,
-        sink,
-        compression="NONE",
-        use_dictionary=False,
-        write_statistics=False,
-        store_schema=False,
-        write_page_checksum=True,
-    )
-    return sink.getvalue()
+    """The bytes of shard `index`, whose labels are `logits`."""
+    hints = spec.hints_in_shard(index)
+    return _header(spec, index) + spec.codec.encode(logits, num_classes=spec.num_classes, hints=hints)
 
 
-def describe_shard(index: int, content: bytes, num_views: int) -> Shard:
-    """The manifest's entry for a shard."""
-    return Shard(shard_file(index), num_views, len(content), hashlib.sha256(content).hexdigest())
-
-
-def decode_shard(spec: LabelSpec, index: int, content: bytes, num_views: int) -> Logits:
-    """The labels in a shard's bytes.
+def decode_shard(spec: LabelSpec, index: int, content: bytes) -> Logits:
+    """The labels in the bytes of shard `index`.
 
     Raises:
         DataError: the bytes are not that shard.
     """
-    try:
-        table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"not a readable Parquet file: {error}") from error
-    if not table.schema.equals(_SCHEMA) or any(column.null_count for column in table.columns):
-        found = ", ".join(f"{field.name} {field.type}" for field in table.schema)
-        raise DataError(f"expected columns first int64, num_views int32, payload binary without nulls, found {found}")
-    position, blocks = index * spec.shard_views, []
-    for first, count, payload in zip(*(table[name].to_pylist() for name in _SCHEMA.names), strict=True):
-        if first != position or not 0 < count <= BLOCK_VIEWS:
-            raise DataError(f"expected a block at position {position}, found {count} views at {first}")
-        blocks.append(spec.codec.decode(payload, num_views=count, num_classes=spec.num_classes))
-        position += count
-    if position != index * spec.shard_views + num_views:
-        raise DataError(f"expected {num_views} labels, found {position - index * spec.shard_views}")
-    return concatenate(blocks)
+    check_header(spec, index, content)
+    num_views, hints = spec.views_in_shard(index), spec.hints_in_shard(index)
+    return spec.codec.decode(content[HEADER.size :], num_views=num_views, num_classes=spec.num_classes, hints=hints)
 
 
-def concatenate(parts: list[Logits]) -> Logits:
-    """Logits of several blocks as one."""
-    if len(parts) == 1:
-        return parts[0]
-    return Logits(np.concatenate([part.ids for part in parts]), np.concatenate([part.values for part in parts]))
+def check_header(spec: LabelSpec, index: int, content: bytes) -> None:
+    """Refuse bytes that do not begin as shard `index` of `spec` does.
+
+    Raises:
+        DataError: they are another set's, another shard, another version, or no shard.
+    """
+    expected, found = _header(spec, index), content[: HEADER.size]
+    if found == expected:
+        return
+    if len(found) < HEADER.size or found[:4] != _MAGIC:
+        raise DataError("not a shard of a label set, or damaged: its header does not begin as one")
+    _, version, reserved, place, num_views, owner = HEADER.unpack(found)
+    if version != VERSION:
+        raise DataError(f"a shard of format version {version}, in a label set of version {VERSION}")
+    if owner != expected[-8:]:
+        raise DataError(
+            f"a foreign shard: it belongs to the label set with fingerprint {owner.hex()}, and this one has "
+            f"{expected[-8:].hex()}"
+        )
+    if place != index:
+        raise DataError(f"a shard of this label set in the wrong place: it is number {place}, expected {index}")
+    expected_views = spec.views_in_shard(index)
+    raise DataError(f"damaged header: {num_views} labels and {reserved}, expected {expected_views} and 0")
 
 
 def read_shard(folder: Path, spec: LabelSpec, index: int, shard: Shard) -> Logits:
@@ -92,20 +102,37 @@ def read_shard(folder: Path, spec: LabelSpec, index: int, shard: Shard) -> Logit
     Raises:
         DataError: it is missing, truncated, damaged or foreign; the message names the file.
     """
-    path = folder / shard.file
+    path = folder / shard_file(index)
     try:
-        content = path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: not a file; the label set is incomplete")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, shard.num_bytes))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); the label set is incomplete") from error
-    if len(content) != shard.bytes:
-        raise DataError(
-            f"{path}: {len(content)} bytes, the manifest says {shard.bytes}; the file is truncated or replaced"
-        )
-    if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise DataError(
-            f"{path}: its checksum does not match the manifest; the file is damaged or from another label set"
-        )
     try:
-        return decode_shard(spec, index, content, shard.num_views)
+        if size != shard.num_bytes or Shard.of(content) != shard:
+            _explain(spec, index, shard, content, size)
+        return decode_shard(spec, index, content)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def _header(spec: LabelSpec, index: int) -> bytes:
+    owner = bytes.fromhex(spec.fingerprint)[:8]
+    return HEADER.pack(_MAGIC, VERSION, 0, index, spec.views_in_shard(index), owner)
+
+
+def _explain(spec: LabelSpec, index: int, shard: Shard, content: bytes, size: int) -> None:
+    """Say why a file is not the one that the manifest describes: another's, truncated or damaged."""
+    expected, found = _header(spec, index), content[: HEADER.size]
+    changed = sum(one != other for one, other in zip(expected, found, strict=False))
+    # Where one byte of the header is all that is wrong, that is damage, whatever the field says now.
+    only_header = changed == 1 and Shard.of(expected + content[HEADER.size :]) == shard
+    if len(found) == HEADER.size and not only_header:
+        check_header(spec, index, content)
+    if size != shard.num_bytes:
+        what = "truncated" if size < shard.num_bytes else "longer than it was"
+        raise DataError(f"{size} bytes, the manifest says {shard.num_bytes}; the file is {what}")
+    raise DataError("its checksum does not match the manifest; the file is damaged")

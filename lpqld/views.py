@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from lpqld.draws import permutation, random_words, uniform
 from lpqld.errors import ConfigError
-from lpqld.images import ImageSet
+from lpqld.fields import Fields
+from lpqld.images import ImageSet, ranks_in_class
 
 RULE_VERSION = 1
 _VIEW_STREAM, _ORDER_STREAM = 1, 2
@@ -64,10 +65,25 @@ class ViewRule:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> ViewRule:
-        """The inverse of `to_json`."""
-        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document.items()}
-        return cls(**fields)
+    def from_json(cls, fields: Fields) -> ViewRule:
+        """The inverse of `to_json`.
+
+        Raises:
+            DataError: a field is missing, unknown, or of another type.
+            ConfigError: a value is out of range.
+        """
+        scale, ratio = fields.numbers("crop_scale", 2), fields.numbers("crop_ratio", 2)
+        rule = cls(
+            crop_scale=(scale[0], scale[1]),
+            crop_ratio=(ratio[0], ratio[1]),
+            flip=fields.flag("flip"),
+            mix=fields.text("mix"),  # type: ignore[arg-type]
+            mix_alpha=fields.number("mix_alpha"),
+            cutout=fields.flag("cutout"),
+            version=fields.integer("version", 0, 2**31 - 1),
+        )
+        fields.finish()
+        return rule
 
 
 @dataclass(frozen=True)
@@ -97,37 +113,57 @@ class ViewParams:
         return ViewParams(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
-class Views:
-    """All views of an image set: which one stands at which position of a label set, and its parameters.
+class ViewOrder:
+    """Which view stands at which position of a label set, and whose image is mixed into it; no pixels are needed.
 
     Positions run view by view: position p is view p // N of image `order[p % N]`, where `order` lists the images by
     rank within their class, then class. So the first labels of a set are themselves a complete smaller set, with
     numbers of views per image that differ by at most one.
     """
 
-    def __init__(self, images: ImageSet, rule: ViewRule, seed: int) -> None:
-        self.images, self.rule, self.seed = images, rule, seed
-        labels = images.labels.numpy()
-        self.order = np.lexsort((labels, images.ranks))
-        self._num_up_to_rank = np.searchsorted(images.ranks[self.order], images.ranks, side="right")
+    def __init__(self, ids: NDArray[np.int64], labels: NDArray[np.integer], rule: ViewRule, seed: int) -> None:
+        """`ids` and `labels` (classes) of the images, [N] each."""
+        self.ids, self.labels, self.rule, self.seed = ids, labels, rule, seed
+        ranks = ranks_in_class(labels)
+        self.order = np.lexsort((labels, ranks))
+        self._num_up_to_rank = np.searchsorted(ranks[self.order], ranks, side="right")
 
     def rows_and_numbers(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows in the image set and view numbers at `positions`."""
-        num_images = self.images.num_images
-        return self.order[positions % num_images], positions // num_images
+        return self.order[positions % len(self.order)], positions // len(self.order)
+
+    def classes(self, positions: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Class of the image and of its partner, [B, 2]; -1 for the partner where the rule does not mix."""
+        rows, views = self.rows_and_numbers(positions)
+        partners = np.full(len(rows), -1)
+        if self.rule.mix != "none":
+            words = random_words(self.seed, _VIEW_STREAM, self.ids[rows], views, _BLOCK_MAIN)
+            partners = self.labels[self._partners(words, rows)]
+        return np.stack([self.labels[rows], partners], axis=1).astype(np.int32)
+
+    def _partners(self, words: NDArray[np.uint64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        # Partners have the same or a lower rank, so that the first images of every class are a set of their own.
+        return self.order[(uniform(words[1]) * self._num_up_to_rank[rows]).astype(np.int64)]
+
+
+class Views(ViewOrder):
+    """All views of an image set and their parameters."""
+
+    def __init__(self, images: ImageSet, rule: ViewRule, seed: int) -> None:
+        super().__init__(images.ids, images.labels.numpy(), rule, seed)
+        self.images = images
 
     def draw(self, positions: NDArray[np.int64]) -> ViewParams:
         """The parameters of the views at `positions` [B]."""
         rows, views = self.rows_and_numbers(positions)
-        ids, rule = self.images.ids[rows], self.rule
+        ids, rule = self.ids[rows], self.rule
         main = random_words(self.seed, _VIEW_STREAM, ids, views, _BLOCK_MAIN)
         crop = self._draw_crops(ids, views, _BLOCK_CROP)
         no_box = np.zeros((len(rows), 4), dtype=np.float32)
         partner, partner_crop, partner_flip = rows, crop, np.zeros(len(rows), dtype=bool)
         lam, box, cutout, color = np.ones(len(rows), dtype=np.float32), no_box, no_box, no_box[:, :3]
         if rule.mix != "none":
-            # Partners have the same or a lower rank, so that the first images of every class are a set of their own.
-            partner = self.order[(uniform(main[1]) * self._num_up_to_rank[rows]).astype(np.int64)]
+            partner = self._partners(main, rows)
             partner_crop = self._draw_crops(ids, views, _BLOCK_PARTNER_CROP)
             partner_flip = (main[2] >> np.uint64(63)).astype(bool) & rule.flip
             drawn = uniform(main[3]) if rule.mix_alpha == 1 else self._draw_beta(ids, views)

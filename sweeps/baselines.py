@@ -7,7 +7,7 @@ from dataclasses import replace
 from lpqld.errors import ConfigError
 from lpqld.sizes import format_bytes
 from sweeps.config import SweepConfig
-from sweeps.trial import Choice, Shared, choose_labels, reference_views
+from sweeps.trial import Choice, Shared, affordable_views
 
 
 def baselines(config: SweepConfig, shared: Shared, budgets: tuple[int, ...]) -> tuple[list[Choice], list[str]]:
@@ -29,10 +29,7 @@ def baselines(config: SweepConfig, shared: Shared, budgets: tuple[int, ...]) -> 
     for budget in budgets:
         for choice in (replace(constant, kind="prune", budget=budget), replace(paper, budget=budget)):
             try:
-                if choice.kind == "paper":
-                    reference_views(budget, choice.k or 1, shared.labels.spec)
-                else:
-                    choose_labels(choice, shared)
+                affordable_views(choice, shared)
             except ConfigError as error:
                 notes.append(f"no {choice.kind} baseline at {format_bytes(budget)}: {error}")
             else:

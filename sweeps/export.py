@@ -77,9 +77,8 @@ def _copy(label_set: LabelSet, target: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {target}: cannot be made ({error.strerror})") from error
-    for shard in label_set.manifest.shards:
-        write_atomically(target / shard.file, (label_set.folder / shard.file).read_bytes())
-    write_atomically(target / "manifest.json", (label_set.folder / "manifest.json").read_bytes())
+    for name in label_set.files:
+        write_atomically(target / name, (label_set.folder / name).read_bytes())
 
 
 def write_parquet(label_set: LabelSet, images: ImageSet, point: Point, target: Path) -> None:

@@ -16,7 +16,7 @@ from sweeps.data import open_images
 
 _MEASURE_SECONDS = 1.5
 _JPEG_BYTES_PER_PIXEL = 0.3  # ImageNet photos at 224 px, quality 75 or so
-_FIXED_BYTES = 2500  # manifest and footers of a small set
+_FIXED_BYTES = 1400  # manifest and header of a small set
 _TYPICAL_BITS = 4
 _WORKING_BYTES = 600_000_000  # a process with torch in it
 _ID_AND_VALUE_BYTES = 4

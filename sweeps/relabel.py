@@ -15,10 +15,11 @@ from ray.exceptions import RayError
 from lpqld.errors import ConfigError, DataError, LpqldError
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
-from lpqld.manifest import MANIFEST_FILE, LabelSpec, Manifest
+from lpqld.manifest import MANIFEST_FILE, Manifest
 from lpqld.relabel import Labeler
-from lpqld.shards import describe_shard, shard_file
-from lpqld.store import canonical_json, sweep_temporary_files, write_atomically
+from lpqld.shards import Shard, check_header, shard_file
+from lpqld.spec import LabelSpec
+from lpqld.store import sweep_temporary_files, write_atomically
 from lpqld.teacher import Teacher
 from sweeps.cluster import num_cpus, num_gpus, use_assigned_resources
 
@@ -71,7 +72,7 @@ def relabel(
         ConfigError: the folder holds something else, or cannot be written.
         DataError: the teacher gives logits that are not finite.
     """
-    total = len(spec.shard_sizes)
+    total = spec.num_shards
     if (folder / MANIFEST_FILE).is_file():
         found = LabelSet.open(folder)
         if found.spec.fingerprint != spec.fingerprint:
@@ -88,10 +89,8 @@ def relabel(
         _label_shards(
             teacher, images, spec, folder, pending, workers, lambda done: progress(total - len(pending) + done, total)
         )
-    shards = []
-    for index, size in enumerate(spec.shard_sizes):
-        shards.append(describe_shard(index, (folder / shard_file(index)).read_bytes(), size))
-    write_atomically(folder / MANIFEST_FILE, Manifest(spec, tuple(shards)).to_bytes())
+    shards = tuple(_describe(folder, spec, index) for index in range(total))
+    write_atomically(folder / MANIFEST_FILE, Manifest(spec, shards).to_bytes())
     (folder / _JOB_FILE).unlink()
     return LabelSet.open(folder)
 
@@ -142,6 +141,17 @@ def _label_shards(
         ) from error
 
 
+def _describe(folder: Path, spec: LabelSpec, index: int) -> Shard:
+    """The manifest's entry for a shard in `folder`, which must be this job's."""
+    path = folder / shard_file(index)
+    content = path.read_bytes()
+    try:
+        check_header(spec, index, content)
+    except DataError as error:
+        raise DataError(f"{path}: {error}; delete it and run the same command again") from error
+    return Shard.of(content)
+
+
 def _claim(folder: Path, spec: LabelSpec) -> None:
     """Mark `folder` as the place of this job, or refuse it where it holds another's work."""
     claim = json.dumps({"fingerprint": spec.fingerprint}).encode()
@@ -158,6 +168,5 @@ def _claim(folder: Path, spec: LabelSpec) -> None:
 
 
 def _differences(found: LabelSpec, wanted: LabelSpec) -> str:
-    # Compared as JSON: a manifest that was read has lists where the other has tuples.
-    ours, theirs = (json.loads(canonical_json(spec.to_json())) for spec in (wanted, found))
-    return ", ".join(key for key in ours if ours[key] != theirs[key] and key != "recipe")
+    ours, theirs = wanted.to_json(), found.to_json()
+    return ", ".join(key for key in ours if ours[key] != theirs.get(key) and key != "recipe")

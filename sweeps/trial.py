@@ -6,13 +6,15 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from lpqld.budget import PrefixSizes
 from lpqld.codec import Codec, Dense, TopK, codec_for
-from lpqld.compress import EncodedLabels, encode, fill_budget
+from lpqld.compress import EncodedLabels, encode
 from lpqld.dataset import ViewDataset
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
@@ -21,14 +23,12 @@ from lpqld.sizes import format_bytes
 from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.student import DivergedError, EpochMetrics, Recipe, Student, train
 from lpqld.teacher import accuracy
+from sweeps.reference import reference_bytes, reference_views
 
 NUM_RUNGS = 10
 _PILOT_VIEWS = 4096
 # Rungs only rank trials of one budget against each other, so a part of a large validation set is enough for them.
 _RUNG_IMAGES = 1000
-# What the reference stores beside ids and values: view parameters and its index a view, a zip's overhead a batch.
-# Fitted to its files (docs/method.md): 75.6 bytes a view at batch 128 and k = 10, 244 at batch 100 and k = 50.
-_REFERENCE_VIEW_BYTES, _REFERENCE_INDEX_BYTES, _REFERENCE_BATCH_BYTES = 10, 5, 3300
 
 Kind = Literal["search", "hard", "all", "prune", "paper", "real"]
 
@@ -89,6 +89,14 @@ class Shared:
         """The recipe with a choice's temperatures and learning rate."""
         return replace(self.recipe, temperature=choice.temperature, ca=choice.ca, lr=choice.lr)
 
+    def sizes_in(self, codec: Codec) -> PrefixSizes:
+        """The bytes of every prefix of the master in a codec, encoded once for all budgets."""
+        return self._sizes.setdefault(codec, PrefixSizes(self.labels, codec))
+
+    @cached_property
+    def _sizes(self) -> dict[Codec, PrefixSizes]:
+        return {}
+
 
 @dataclass(frozen=True)
 class ChosenLabels:
@@ -116,23 +124,33 @@ def choose_labels(choice: Choice, shared: Shared) -> ChosenLabels:
         master = shared.real[1]
     if choice.kind in ("all", "real"):
         return ChosenLabels(master, all_label_bytes(master), master.spec.num_views, 0.0)
+    num_views, codec = affordable_views(choice, shared), _codec_of(choice, shared)
+    encoded = encode(master, codec, num_views=num_views, recipe=shared.recipe_of(choice).to_json())
+    decoded, prune_ratio = encoded.decode(), encoded.spec.prune_ratio
+    if choice.kind == "paper":
+        label_bytes = reference_bytes(num_views, choice.k or 1, master.spec.batch_size)
+        return ChosenLabels(decoded, label_bytes, num_views, prune_ratio)
+    return ChosenLabels(decoded, encoded.num_bytes, num_views, prune_ratio, encoded)
+
+
+def affordable_views(choice: Choice, shared: Shared) -> int:
+    """The most views that fit a choice's budget.
+
+    Raises:
+        ConfigError: it has none, or one that is smaller than one label per image.
+    """
     if choice.budget is None:
         raise ConfigError(f"a choice of kind {choice.kind} needs a budget")
     if choice.kind == "paper":
-        assert choice.k is not None
-        num_views = reference_views(choice.budget, choice.k, master.spec)
-        encoded = encode(master, TopK(choice.k), num_views=num_views)
-        label_bytes = reference_bytes(num_views, choice.k, master.spec.batch_size)
-        return ChosenLabels(encoded.decode(), label_bytes, num_views, encoded.spec.prune_ratio)
-    recipe = shared.recipe_of(choice).to_json()
-    encoded = fill_budget(master, _codec_of(choice, shared), choice.budget, recipe)
-    spec = encoded.spec
-    return ChosenLabels(encoded.decode(), encoded.num_bytes, spec.num_views, spec.prune_ratio, encoded)
+        return reference_views(choice.budget, choice.k or 1, shared.labels.spec)
+    return shared.sizes_in(_codec_of(choice, shared)).most(choice.budget, shared.recipe_of(choice).to_json())
 
 
 def _codec_of(choice: Choice, shared: Shared) -> Codec:
-    """The codec of a choice that fills a budget: all that the master holds for "prune", else k values in steps."""
+    """The codec of a choice that fills a budget: as fp16 all that the master holds or k classes, else k in steps."""
     logits, num_classes = shared.labels.logits, shared.images.num_classes
+    if choice.kind == "paper":
+        return TopK(choice.k or 1)
     if choice.kind == "prune":
         stored = logits.ids.shape[1]
         return Dense() if stored == num_classes else TopK(stored)
@@ -144,32 +162,8 @@ def all_label_bytes(master: Labels) -> int:
     """Bytes on disk of every view's logits, all classes, fp16: what a user stores without this project."""
     spec = master.spec
     if isinstance(spec.codec, Dense):
-        return encode(master, Dense()).num_bytes
+        return PrefixSizes(master, Dense()).num_bytes(spec.num_views)
     return spec.num_views * spec.num_classes * 2
-
-
-def reference_bytes(num_views: int, k: int, batch_size: int) -> int:
-    """Bytes that the LPQLD reference's files take for top-k labels: 4k + 15 a view and a zip's overhead a batch."""
-    batches = -(-num_views // batch_size)
-    return num_views * (4 * k + _REFERENCE_VIEW_BYTES + _REFERENCE_INDEX_BYTES) + batches * _REFERENCE_BATCH_BYTES
-
-
-def reference_views(budget: int, k: int, spec: Any) -> int:
-    """The most views that fit a budget in the reference's files.
-
-    Raises:
-        ConfigError: less than one label per image.
-    """
-    low, high = spec.num_images, spec.num_views
-    smallest = reference_bytes(low, k, spec.batch_size)
-    if smallest > budget:
-        raise ConfigError(
-            f"the reference's files need {smallest} bytes for one label per image at k={k}, not {format_bytes(budget)}"
-        )
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if reference_bytes(middle, k, spec.batch_size) <= budget else (low, middle - 1)
-    return low
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lpqld.codec import Codec, Dense, Logits, TopK
+from lpqld.codec import Codec, Dense, Logits
 from lpqld.codec.base import dense_ids
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
-from lpqld.manifest import ImagesRef, LabelSpec
+from lpqld.references import ImagesRef, TeacherRef
+from lpqld.spec import LabelSpec
+from lpqld.teacher_spec import TeacherSpec
 from lpqld.views import ViewRule
 
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
-
-
-def num_kept(codec: Codec, num_classes: int) -> int:
-    """How many classes of a label the codec keeps."""
-    return codec.k if isinstance(codec, TopK) else num_classes
 
 
 def plain_choice(logits: np.ndarray, k: int) -> np.ndarray:
@@ -32,26 +29,28 @@ def decoded(codec: Codec, logits: np.ndarray) -> Logits:
 
 def check_shape(codec: Codec, logits: np.ndarray) -> None:
     back = decoded(codec, logits)
-    expected = (len(logits), num_kept(codec, logits.shape[1]))
+    expected = (len(logits), codec.kept(logits.shape[1]))
     assert (back.ids.shape, back.values.shape) == (expected, expected)
     assert (back.ids.dtype, back.values.dtype) == (np.int32, np.float32)
 
 
 def check_kept_classes(codec: Codec, logits: np.ndarray) -> None:
     """The k largest, equal values going to the lower id."""
-    expected = plain_choice(logits, num_kept(codec, logits.shape[1]))
+    expected = plain_choice(logits, codec.kept(logits.shape[1]))
     assert np.sort(decoded(codec, logits).ids, axis=1).tolist() == np.sort(expected, axis=1).tolist()
 
 
 def check_values(codec: Codec, logits: np.ndarray) -> None:
-    """In steps, within half of one (and float32's own rounding); else fp16 exactly."""
+    """In steps, within half of one but for a shift of the label (and float32's own rounding); else fp16 exactly."""
     back = decoded(codec, logits)
     kept = np.take_along_axis(logits, back.ids.astype(np.int64), axis=1)
-    if isinstance(codec, TopK) and codec.step is not None:
-        rounding = np.abs(kept).astype(np.float64) * 2.0**-22
-        assert (np.abs(back.values.astype(np.float64) - kept) <= codec.step / 2 + rounding).all()
-    else:
+    if codec.step is None:
         assert np.array_equal(back.values, kept.astype(np.float16).astype(np.float32))
+        return
+    error = kept.astype(np.float64) - back.values
+    rounding = np.abs(kept).max(axis=1).astype(np.float64) * 2.0**-21
+    assert (error.max(axis=1) - error.min(axis=1) <= codec.step * (1 + 1e-12) + rounding).all()
+    assert (back.values.max(axis=1) == 0).all()
 
 
 def check_order(codec: Codec, logits: np.ndarray) -> None:
@@ -66,6 +65,32 @@ def check_order(codec: Codec, logits: np.ndarray) -> None:
         assert sorted(zip(ids, values, strict=True), key=lambda pair: (-pair[1], pair[0])) == list(
             zip(ids, values, strict=True)
         )
+
+
+def check_sizes(codec: Codec, logits: np.ndarray) -> None:
+    """The size of every prefix is known from one encoding, and no more than the bound that was known before."""
+    sizes, num_classes = codec.sizes(logits), logits.shape[1]
+    assert sizes.tolist() == [len(codec.encode(logits[:count])) for count in range(len(logits) + 1)]
+    assert (sizes <= [codec.max_bytes(count, num_classes) for count in range(len(logits) + 1)]).all()
+
+
+def check_hints(codec: Codec, logits: np.ndarray) -> None:
+    """Hints change the bytes at most: right and wrong ones, the same one twice, and none."""
+    num_views, num_classes = logits.shape
+    plain = decoded(codec, logits)
+    likely = np.argsort(-logits, axis=1)[:, :2].astype(np.int32)
+    drawn = np.random.default_rng(0).integers(-1, num_classes, (num_views, 2)).astype(np.int32)
+    for hints in (likely, likely[:, :1], drawn, np.repeat(drawn[:, :1], 2, axis=1), drawn[:, :0]):
+        payload = codec.encode(logits, hints=hints)
+        back = codec.decode(payload, num_views=num_views, num_classes=num_classes, hints=hints)
+        assert equal_logits(back, plain)
+        assert codec.sizes(logits, hints=hints)[-1] == len(payload)
+
+
+def check_kept_before_rounding(codec: Codec, logits: np.ndarray) -> None:
+    """What `keep` holds encodes to the same bytes."""
+    if logits.dtype == np.float32:
+        assert codec.encode(codec.keep(logits), num_classes=logits.shape[1]) == codec.encode(logits)
 
 
 def check_idempotent(codec: Codec, logits: np.ndarray) -> None:
@@ -92,7 +117,8 @@ def check_sparse_input(codec: Codec, logits: np.ndarray) -> None:
     expected = codec.encode(logits)
     in_class_order = Logits(dense_ids(*logits.shape), logits)
     assert codec.encode(in_class_order, num_classes=num_classes) == expected
-    for count in {num_classes, num_kept(codec, num_classes)}:
+    says_nothing = isinstance(codec, Dense) or codec.absent == "none"
+    for count in {num_classes, codec.kept(num_classes) if says_nothing else num_classes}:
         ids = plain_choice(logits, count)
         sparse = Logits(ids.astype(np.int32), np.take_along_axis(logits, ids, axis=1))
         assert codec.encode(sparse, num_classes=num_classes) == expected
@@ -106,6 +132,9 @@ CODEC_CONTRACT = (
     check_idempotent,
     check_deterministic,
     check_sparse_input,
+    check_sizes,
+    check_hints,
+    check_kept_before_rounding,
 )
 
 
@@ -143,15 +172,18 @@ def made_up_labels(
         batch_size=10,
         shard_views=shard_views,
         images=ImagesRef.of(images),
-        teacher={"architecture": "made up", "fingerprint": "0" * 64},
+        teacher=TeacherRef.of(TeacherSpec("made up", images.num_classes), "0" * 64),
     )
     values = random_logits(num_views, images.num_classes, seed).astype(np.float16).astype(np.float32)
     return Labels(spec, Logits(dense_ids(*values.shape), values))
 
 
 def equal_logits(one: Logits, other: Logits) -> bool:
-    """Whether ids and values are the same, in the same order."""
-    return np.array_equal(one.ids, other.ids) and np.array_equal(one.values, other.values)
+    """Whether ids and values are the same, in the same order, and so is what absent classes have."""
+    if (one.absent is None) != (other.absent is None):
+        return False
+    absent = one.absent is None or np.array_equal(one.absent, other.absent)
+    return np.array_equal(one.ids, other.ids) and np.array_equal(one.values, other.values) and absent
 
 
 def softmax(values: np.ndarray) -> np.ndarray:

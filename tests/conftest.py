@@ -137,13 +137,12 @@ def small_shared() -> Any:
     """What trials read, small: 30 digits with 40 views each, labelled by a teacher of three epochs."""
     import torch
 
-    from lpqld.codec import Dense
+    from lpqld.codec import Dense, Logits
     from lpqld.compress import encode
     from lpqld.fit import fit_teacher
     from lpqld.images import ImageSet
     from lpqld.labels import Labels
     from lpqld.relabel import Labeler, specify
-    from lpqld.shards import concatenate
     from lpqld.student import Recipe
     from lpqld.teacher import Teacher
     from lpqld.views import ViewRule
@@ -156,7 +155,7 @@ def small_shared() -> Any:
     def labelled(images: ImageSet) -> Labels:
         spec = specify(teacher, images, rule, views_per_image=40, seed=0, batch_size=100, device=device)
         batches = Labeler(teacher, images, rule, 0, device).batches(0, spec.num_views, 100, Dense())
-        return encode(Labels(spec, concatenate(list(batches))), Dense()).decode()
+        return encode(Labels(spec, Logits.concatenate(list(batches))), Dense()).decode()
 
     images, real = train.sample_per_class(3, seed=0), train.sample_per_class(3, seed=1)
     recipe = Recipe(epochs=20, batch_size=30, temperature="20:2:step", lr=0.004)

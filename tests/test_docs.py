@@ -1,5 +1,6 @@
 """What the docs show runs, and the files that they name exist."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,13 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from lpqld.codec import TopK
+from lpqld.codec import Logits, TopK
 from lpqld.compress import encode
 from lpqld.fit import fit_teacher
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
+from lpqld.manifest import Manifest
 from lpqld.relabel import Labeler, specify
-from lpqld.shards import concatenate, decode_shard
+from lpqld.shards import decode_shard
+from lpqld.store import canonical_json
 from lpqld.teacher import Teacher
 from lpqld.views import ViewRule
 
@@ -30,9 +33,9 @@ def label_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rule, device = ViewRule(crop_scale=(0.6, 1.0), flip=False), torch.device("cpu")
     spec = specify(teacher, images, rule, views_per_image=10, seed=0, batch_size=100, device=device)
     labeler = Labeler(teacher, images, rule, 0, device)
-    shards = [decode_shard(spec, i, labeler.shard(spec, i), size) for i, size in enumerate(spec.shard_sizes)]
+    shards = [decode_shard(spec, index, labeler.shard(spec, index)) for index in range(spec.num_shards)]
     folder = tmp_path_factory.mktemp("docs") / "labels"
-    encode(Labels(spec, concatenate(shards)), TopK(5, step=0.25)).write(folder)
+    encode(Labels(spec, Logits.concatenate(shards)), TopK(5, step=0.25)).write(folder)
     return folder
 
 
@@ -48,6 +51,15 @@ def test_links_of_a_page_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#:]+?)\)", page.read_text())
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing
+
+
+def test_the_manifest_that_the_format_shows_is_one(tmp_path):
+    shown = re.search(r"```json\n(.*?)```", (ROOT / "docs" / "label-format.md").read_text(), re.DOTALL)[1]
+    content = canonical_json(json.loads(shown))
+    (tmp_path / "manifest.json").write_bytes(content)
+    found = Manifest.read(tmp_path)
+    assert f"one line of {len(content):,} bytes" in (ROOT / "docs" / "label-format.md").read_text()
+    assert (found.spec.num_views, found.to_bytes()) == (250, content)
 
 
 def test_files_that_the_architecture_names_exist():

@@ -1,152 +1,193 @@
-"""The k largest logits of every view (MR-k: absent classes get no probability), in steps or as fp16."""
+"""The k largest logits of every view, in steps or as fp16, and what the other classes have."""
 
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codec.base import Logits, as_half, check_finite, check_length
-from lpqld.codec.bitpack import pack, packed_size, unpack
+from lpqld.codec.absent import ABSENT_NUMBERS, Absent, absent_levels
+from lpqld.codec.base import Logits, check_classes, check_hints
+from lpqld.codec.context_model import fresh_model
+from lpqld.codec.label_coder import code_views
+from lpqld.codec.quantize import Quantized, dequantize, quantize
+from lpqld.codec.range_coder import POSITION, STATE_BYTES, finish, is_whole, start_decoding, start_encoding
+from lpqld.codec.selection import largest
 from lpqld.errors import ConfigError, DataError
 
-_HEADER = struct.Struct("<iBB")  # smallest base, bits of a base, bits of a difference
-_LARGEST_STEP_COUNT = 2**31 - 1
+_CHUNK_VALUES = 2**20
+# The least likely outcome of an adaptive bit is 2**-11; of a class being kept, 2**-11; of its not being kept, 2**-5.1.
+_ADAPTIVE_BITS, _MISS_BITS = 11, 5.1
 
 
 @dataclass(frozen=True)
 class TopK:
     """Keeps the k largest logits; values in whole steps, or as fp16 where `step` is None.
 
-    In steps, every decoded value is within step / 2 of the teacher's: nothing is clipped, a payload's fields are as
-    wide as its widest value needs. Ties in the choice of k go to the lower class id. Decoded order is by value, then
-    id, except that the teacher's argmax always comes first, even where two classes share a step.
+    In steps, every decoded value is within step / 2 of the teacher's, but for one constant shift per label, which
+    softmax does not see: the largest decodes to 0. Nothing is clipped. Ties in the choice of k go to the lower class
+    id. Decoded order is by value, then id, except that the teacher's argmax always comes first, even where two
+    classes share a step.
 
-    Payload: header, then bit-packed one after the other and each padded to a byte: ids ascending (none at k = C),
-    the argmax's place among them, the label's largest value, and each value's distance below it.
+    The other classes, by `absent`:
+
+    - "none": no probability at all (MR-k, marginal re-normalization, as in LPQLD);
+    - "minimum": the label's smallest logit (MRS-k);
+    - "share": each an equal share of the mass that softmax at `temperature` leaves them (MS-k);
+    - "tail": the same at any temperature, from the mass at 1 and at 20.
+
+    Labels are range-coded by a model that learns from the labels before which classes go together: see
+    `context_model`. A long payload is smaller than the sum of its parts, and hints make it smaller still.
+
+    Example:
+        >>> codec = TopK(k=2, step=0.25)
+        >>> payload = codec.encode(np.array([[0.1, 2.0, 1.4], [3.0, 0.0, 2.9]], dtype=np.float32))
+        >>> codec.decode(payload, num_views=2, num_classes=3).ids
+        array([[1, 2],
+               [0, 2]], dtype=int32)
     """
 
     name: ClassVar[str] = "topk"
 
     k: int
     step: float | None = None
+    absent: Absent = "none"
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ConfigError(f"k must be at least 1, found {self.k}")
         if self.step is not None and not (0 < self.step < float("inf")):
             raise ConfigError(f"step must be a positive number, found {self.step}")
+        if self.absent not in ABSENT_NUMBERS:
+            raise ConfigError(f"absent must be one of {', '.join(ABSENT_NUMBERS)}, found {self.absent!r}")
+        if (self.absent == "share") != (self.temperature is not None):
+            raise ConfigError("absent 'share' needs the temperature at which the shares hold, and only it has one")
+        if self.temperature is not None and not (0 < self.temperature < float("inf")):
+            raise ConfigError(f"temperature must be a positive number, found {self.temperature}")
 
-    def encode(self, logits: NDArray[np.floating[Any]] | Logits, *, num_classes: int | None = None) -> bytes:
+    def encode(
+        self,
+        logits: NDArray[np.floating[Any]] | Logits,
+        *,
+        num_classes: int | None = None,
+        hints: NDArray[np.int32] | None = None,
+    ) -> bytes:
         """Bytes of float [N, C], or of sparse logits with at least k classes a view (then `num_classes` is needed).
 
         Raises:
             ConfigError: k is more than the classes there are.
             DataError: a logit is NaN, infinite, or too large for the step.
         """
-        ids, values, argmax = self._select(logits)
-        num_views = len(values)
+        return self._encode(logits, num_classes, hints)[0]
+
+    def sizes(
+        self,
+        logits: NDArray[np.floating[Any]] | Logits,
+        *,
+        num_classes: int | None = None,
+        hints: NDArray[np.int32] | None = None,
+    ) -> NDArray[np.int64]:
+        """`sizes[n]` is the length of `encode`'s result for the first n views: int64 [N + 1], from one encoding."""
+        return self._encode(logits, num_classes, hints)[1]
+
+    def decode(
+        self, payload: bytes, *, num_views: int, num_classes: int, hints: NDArray[np.int32] | None = None
+    ) -> Logits:
+        """Ids and values [N, k], largest first, and what the other classes have; `hints` as they were encoded with.
+
+        Raises:
+            DataError: `payload` is not what `encode` makes of that many views and classes.
+        """
+        check_classes(num_classes)
+        if self.k > num_classes:
+            raise DataError(f"k={self.k} exceeds the {num_classes} classes of these labels")
+        source = np.frombuffer(payload, dtype=np.uint8).copy()
+        # Without hints every label costs at least the bits of its argmax, so a short payload cannot claim many.
+        if hints is None and num_views > 8 * (len(source) + STATE_BYTES) / math.log2(num_classes):
+            raise DataError(f"top-k payload of {len(source)} bytes cannot hold {num_views} labels: it is damaged")
+        hints = check_hints(hints, num_views, num_classes)
+        model, state = fresh_model(num_classes, 1 + self._num_numbers), start_decoding(source)
+        chunk, parts = max(1, _CHUNK_VALUES // self.k), []
+        for start in range(0, max(1, num_views), chunk):
+            labels = Quantized.zeros(min(chunk, num_views - start), self.k, self._num_numbers)
+            code_views(
+                True, state, source, model, hints[start:][:chunk], *labels, np.zeros(chunk, dtype=np.int64), start
+            )
+            if state[POSITION] > len(source) + STATE_BYTES:
+                break
+            parts.append(dequantize(labels, num_classes, self.step, self.absent))
+        if not is_whole(state, len(source)):
+            raise DataError(f"top-k payload of {len(source)} bytes does not end where its labels do: it is damaged")
+        return Logits.concatenate(parts)
+
+    def keep(self, logits: NDArray[np.floating[Any]]) -> Logits:
+        """What a label of dense logits [N, C] will hold, before rounding: a shard in the making is no larger."""
+        columns = largest(logits, self.k)
+        values = np.take_along_axis(logits, columns, axis=1).astype(np.float32)
+        levels = absent_levels(logits, columns, self.absent, self.temperature)
+        return Logits(columns, values, None if levels is None else levels.astype(np.float32))
+
+    def max_bytes(self, num_views: int, num_classes: int) -> int:
+        """No payload of so many labels is longer; real ones take a tenth, or less."""
+        number_bits = 28 * _ADAPTIVE_BITS + 21
+        value_bits = 32 * _ADAPTIVE_BITS + 20
+        kept_bits = self.k * (value_bits + _ADAPTIVE_BITS + 24)
+        bits = 24 + (1 + self._num_numbers) * number_bits + kept_bits + (num_classes - self.k) * _MISS_BITS
+        return STATE_BYTES + math.ceil(num_views * bits / 8)
+
+    def kept(self, num_classes: int) -> int:
+        """k."""
+        return self.k
+
+    def bytes_per_view(self, num_classes: int) -> float:
+        """About: log2 of C over k bits for the ids, less what the model saves, 3.5 bits a value (11 as fp16)."""
+        id_bits = (
+            math.lgamma(num_classes + 1) - math.lgamma(self.k + 1) - math.lgamma(num_classes - self.k + 1)
+        ) / math.log(2)
+        value_bits = 11.0 if self.step is None else 3.5
+        return (math.log2(num_classes) / 2 + 0.8 * id_bits + self.k * value_bits + 3 * self._num_numbers) / 8
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, k and step; what absent classes have where it is anything."""
+        document: dict[str, Any] = {"name": self.name, "k": self.k, "step": self.step}
+        if self.absent != "none":
+            document["absent"] = self.absent
+        if self.temperature is not None:
+            document["temperature"] = self.temperature
+        return document
+
+    @property
+    def _num_numbers(self) -> int:
+        """Whole numbers beside ids and values: see `Quantized`."""
+        return (self.step is None) + ABSENT_NUMBERS[self.absent]
+
+    def _encode(
+        self, logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None, hints: NDArray[np.int32] | None
+    ) -> tuple[bytes, NDArray[np.int64]]:
+        """The payload, and the length of every shorter one."""
         if num_classes is None:
             if isinstance(logits, Logits):
                 raise ConfigError("encoding sparse logits needs num_classes")
             num_classes = logits.shape[1]
-        id_bits = 0 if self.k == num_classes else _bits_for(num_classes - 1)
-        parts = [pack(ids, id_bits), pack(argmax, _bits_for(self.k - 1))]
-        if self.step is None:
-            return b"".join([*parts, as_half(values).tobytes()])
-        scaled = np.rint(values.astype(np.float64) / self.step)
-        if num_views and np.abs(scaled).max() > _LARGEST_STEP_COUNT:
-            raise DataError(
-                f"a logit of {np.abs(values).max():g} is more than 2**31 steps of {self.step:g}; use a larger step"
-            )
-        steps = scaled.astype(np.int64)
-        base = steps.max(axis=1, initial=-_LARGEST_STEP_COUNT) if num_views else np.zeros(0, dtype=np.int64)
-        below = base[:, None] - steps
-        smallest = int(base.min()) if num_views else 0
-        base_bits = _bits_for(int((base - smallest).max(initial=0)))
-        below_bits = _bits_for(int(below.max(initial=0)))
-        header = _HEADER.pack(smallest, base_bits, below_bits)
-        return b"".join([header, *parts, pack(base - smallest, base_bits), pack(below, below_bits)])
-
-    def decode(self, payload: bytes, *, num_views: int, num_classes: int) -> Logits:
-        """Ids and values [N, k], largest first."""
-        if self.k > num_classes:
-            raise DataError(f"k={self.k} exceeds the {num_classes} classes of these labels")
-        id_bits, count = 0 if self.k == num_classes else _bits_for(num_classes - 1), num_views * self.k
-        smallest, base_bits, below_bits, start = 0, 0, 0, 0
-        if self.step is not None:
-            if len(payload) < _HEADER.size:
-                raise DataError("top-k payload is shorter than its header: the file is damaged")
-            smallest, base_bits, below_bits = _HEADER.unpack_from(payload)
-            start = _HEADER.size
-        if max(base_bits, below_bits) > 32:
-            raise DataError("top-k payload has fields wider than 32 bits: the file is damaged")
-        widths = [(count, id_bits), (num_views, _bits_for(self.k - 1))]
-        widths += [(count, 16)] if self.step is None else [(num_views, base_bits), (count, below_bits)]
-        check_length(payload, start + sum(packed_size(n, bits) for n, bits in widths), "top-k")
-        sections = []
-        for n, bits in widths:
-            sections.append(payload[start : start + packed_size(n, bits)])
-            start += packed_size(n, bits)
-        ids = self._decode_ids(sections[0], num_views, num_classes, id_bits)
-        argmax = unpack(sections[1], num_views, _bits_for(self.k - 1))
-        if self.step is None:
-            values = np.frombuffer(sections[2], dtype="<f2").reshape(num_views, self.k).astype(np.float32)
-        else:
-            base = unpack(sections[2], num_views, base_bits) + smallest
-            below = unpack(sections[3], count, below_bits).reshape(num_views, self.k)
-            with np.errstate(over="ignore"):
-                values = ((base[:, None] - below) * self.step).astype(np.float32)
-        if num_views and (argmax.max() >= self.k or not np.isfinite(values).all()):
-            raise DataError("top-k payload holds an argmax or a value out of range: the file is damaged")
-        return _largest_first(ids, values, argmax)
-
-    def _decode_ids(self, packed: bytes, num_views: int, num_classes: int, id_bits: int) -> NDArray[np.int32]:
-        if self.k == num_classes:
-            return np.tile(np.arange(num_classes, dtype=np.int32), (num_views, 1))
-        ids = unpack(packed, num_views * self.k, id_bits).reshape(num_views, self.k)
-        if num_views and (ids.max() >= num_classes or (np.diff(ids, axis=1) <= 0).any()):
-            raise DataError("top-k payload holds class ids that are out of range or out of order: the file is damaged")
-        return ids.astype(np.int32)
-
-    def _select(
-        self, logits: NDArray[np.floating[Any]] | Logits
-    ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]], NDArray[np.int64]]:
-        """The k largest of each view, ids ascending: ids and values [N, k], and the argmax's place among them [N].
-
-        Of equal largest values the first one is the argmax: sparse labels put the teacher's there.
-        """
-        sparse = isinstance(logits, Logits)
-        values = logits.values if isinstance(logits, Logits) else logits
-        if self.k > values.shape[1]:
-            raise ConfigError(f"k={self.k} exceeds the {values.shape[1]} classes of these labels; choose a smaller k")
-        check_finite(values)
-        argmax = values.argmax(axis=1)
-        if isinstance(logits, Logits):
-            by_id = np.argsort(logits.ids, axis=1)
-            all_ids = np.take_along_axis(logits.ids, by_id, axis=1)
-            values = np.take_along_axis(values, by_id, axis=1)
-            argmax = (by_id == argmax[:, None]).argmax(axis=1)
-            surely_kept = values.copy()
-            np.put_along_axis(surely_kept, argmax[:, None], np.inf, axis=1)
-        columns = largest(surely_kept if sparse else values, self.k)
-        chosen = np.take_along_axis(values, columns, axis=1)
-        ids = np.take_along_axis(all_ids, columns, axis=1) if sparse else columns.astype(np.int32)
-        return ids, chosen, (columns == argmax[:, None]).argmax(axis=1)
-
-    def bytes_per_view(self, num_classes: int) -> float:
-        """About eight bits a value in steps, sixteen as fp16, and the ids."""
-        id_bits = 0 if self.k == num_classes else _bits_for(num_classes - 1)
-        value_bits = 16 if self.step is None else 8
-        return (self.k * (id_bits + value_bits) + _bits_for(self.k - 1)) / 8
-
-    def to_json(self) -> dict[str, Any]:
-        """Name, k and step."""
-        return {"name": self.name, "k": self.k, "step": self.step}
+        check_classes(num_classes)
+        labels = quantize(logits, num_classes, self.k, self.step, self.absent, self.temperature)
+        num_views = len(labels.ids)
+        hints = check_hints(hints, num_views, num_classes)
+        model, state = fresh_model(num_classes, 1 + self._num_numbers), start_encoding()
+        buffer, sizes = np.zeros(1, dtype=np.uint8), np.ones(num_views + 1, dtype=np.int64)
+        chunk = max(1, _CHUNK_VALUES // num_classes)
+        for start in range(0, num_views, chunk):
+            some = slice(start, min(start + chunk, num_views))
+            needed = int(state[POSITION]) + self.max_bytes(some.stop - start, num_classes)
+            if len(buffer) < needed:
+                buffer = np.concatenate([buffer, np.zeros(needed, dtype=np.uint8)])
+            ids, below, numbers = (part[some] for part in labels)
+            code_views(None, state, buffer, model, hints[some], ids, below, numbers, sizes[1:][some], start)
+        return buffer[: finish(state, buffer)].tobytes(), sizes
 
 
 def step_for_bits(logits: Logits, k: int, bits: int) -> float | None:
@@ -171,28 +212,3 @@ def step_for_bits(logits: Logits, k: int, bits: int) -> float | None:
     # Four digits keep the manifest short; rounded up, or the widest label would need one bit more.
     unit = 10.0 ** (math.floor(math.log10(step)) - 3)
     return float(f"{math.ceil(step / unit - 1e-9) * unit:.4g}")
-
-
-def largest(values: NDArray[np.floating[Any]], k: int) -> NDArray[np.int64]:
-    """Columns of the k largest of each row, ascending [N, k]; equal values: the lower column."""
-    num_rows, num_columns = values.shape
-    if k == num_columns:
-        return np.tile(np.arange(num_columns), (num_rows, 1))
-    threshold = np.partition(values, num_columns - k, axis=1)[:, num_columns - k, None]
-    above, equal = values > threshold, values == threshold
-    missing = k - above.sum(axis=1, keepdims=True)
-    keep = above | (equal & (np.cumsum(equal, axis=1) <= missing))
-    return np.nonzero(keep)[1].reshape(num_rows, k)
-
-
-def _largest_first(ids: NDArray[np.int32], values: NDArray[np.float32], argmax: NDArray[np.int64]) -> Logits:
-    """Order by value, ties by id, the argmax first."""
-    key = -values
-    np.put_along_axis(key, argmax[:, None], -np.inf, axis=1)
-    order = np.argsort(key, axis=1, kind="stable")
-    return Logits(np.take_along_axis(ids, order, axis=1), np.take_along_axis(values, order, axis=1))
-
-
-def _bits_for(largest_value: int) -> int:
-    """Bits that hold 0 ... largest_value."""
-    return largest_value.bit_length()

@@ -227,18 +227,17 @@ class TestTeacher:
 
 @pytest.fixture(scope="module")
 def labels(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from lpqld.codec import Dense
+    from lpqld.codec import Dense, Logits
     from lpqld.compress import encode
     from lpqld.labels import Labels
     from lpqld.relabel import Labeler, specify
-    from lpqld.shards import concatenate
     from lpqld.teacher import load_teacher
     from lpqld.views import ViewRule
 
     device, images = torch.device("cpu"), ImageSet.open("digits:val").sample_per_class(2, seed=0)
     network = load_teacher(teacher, image_class_names=images.class_names)
     spec = specify(network, images, ViewRule(), views_per_image=3, seed=0, batch_size=20, device=device)
-    logits = concatenate(list(Labeler(network, images, ViewRule(), 0, device).batches(0, 60, 20, Dense())))
+    logits = Logits.concatenate(list(Labeler(network, images, ViewRule(), 0, device).batches(0, 60, 20, Dense())))
     folder = tmp_path_factory.mktemp("labels") / "labels"
     encode(Labels(spec, logits), Dense()).write(folder)
     return folder
@@ -261,6 +260,13 @@ class TestLabels:
     def test_other_images(self, refused, labels, tmp_path):
         line = ("train", "--labels", labels, "--images", "digits:test", "--eval", "digits:test", "--root", tmp_path)
         assert "the labels were made for other images" in refused(DATA, *line)
+
+    def test_verifying_with_other_images_says_both_fingerprints(self, refused, labels, teacher):
+        message = refused(DATA, "verify", labels, "--images", "digits:test", "--teacher", teacher)
+        assert "the labels were made for other images" in message
+        assert ImageSet.open("digits:val").sample_per_class(2, seed=0).fingerprint in message
+        assert message.count("fingerprint") == 1
+        assert re.search(r"found [0-9a-f]{64} ", message)
 
     @pytest.mark.parametrize("command", ["verify", "train", "compress", "inspect"])
     def test_not_a_label_set(self, refused, tmp_path, command):

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpqld.codec import Codec, Dense, Logits, TopK
-from lpqld.compress import EncodedLabels, encode, fill_budget, keep_share
+from lpqld.codec import Dense, TopK
+from lpqld.compress import encode, keep_share, smaller_codec
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
-from lpqld.labels import Labels, LabelSet
+from lpqld.labels import LabelSet
 from tests.checks import equal_logits, made_up_labels
 
 # Hypothesis may not use fixtures of a test's scope; these are read only.
@@ -22,14 +22,6 @@ SMALLER = st.one_of(
 )
 
 
-def widening_labels() -> Labels:
-    """Labels whose last views are far wider than the first, so that bytes jump where a field needs more bits."""
-    values = LABELS.logits.values.copy()
-    values[300:] *= 50
-    values[500:, 0] = 60_000
-    return Labels(LABELS.spec, Logits(LABELS.logits.ids, values))
-
-
 class TestSize:
     @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
     @pytest.mark.parametrize("num_views", [30, 170, 171, 600], ids=str)
@@ -38,72 +30,6 @@ class TestSize:
         encoded.write(tmp_path / "labels")
         on_disk = sum(path.stat().st_size for path in (tmp_path / "labels").rglob("*") if path.is_file())
         assert encoded.num_bytes == on_disk == LabelSet.open(tmp_path / "labels").num_bytes["total"]
-
-    @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
-    def test_a_codecs_estimate_is_near_its_bytes(self, codec):
-        two, all_of_them = (encode(LABELS, codec, num_views=count).num_bytes for count in (180, 330))
-        assert (all_of_them - two) / 150 == pytest.approx(codec.bytes_per_view(10), rel=0.5)
-
-    def test_dense_labels_take_two_bytes_a_class(self):
-        assert Dense().bytes_per_view(1000) == 2000
-
-
-def check_filled(labels: Labels, codec: Codec, budget: int, filled: EncodedLabels) -> None:
-    """It fits, and one label more would not."""
-    assert filled.num_bytes <= budget
-    count = filled.spec.num_views
-    assert count == labels.spec.num_views or encode(labels, codec, num_views=count + 1).num_bytes > budget
-
-
-class TestBudget:
-    @settings(deadline=None, max_examples=30)
-    @given(codec=SMALLER, share=st.floats(0, 1.1), wide=st.booleans())
-    def test_a_budget_is_filled_and_never_exceeded(self, codec, share, wide):
-        labels = widening_labels() if wide else LABELS
-        smallest, whole = (encode(labels, codec, num_views=count).num_bytes for count in (30, 600))
-        budget = smallest + int(share * (whole - smallest))
-        check_filled(labels, codec, budget, fill_budget(labels, codec, budget))
-
-    @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
-    def test_budgets_on_both_sides_of_a_jump_are_filled(self, codec):
-        labels = widening_labels()
-        sizes = {
-            count: encode(labels, codec, num_views=count).num_bytes for count in (299, 300, 301, 499, 500, 501, 600)
-        }
-        for size in sizes.values():
-            for budget in (size - 1, size, size + 1):
-                check_filled(labels, codec, budget, fill_budget(labels, codec, budget))
-
-    @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
-    def test_a_budget_in_the_middle_of_a_jump_is_filled(self, codec):
-        values = made_up_labels(IMAGES, 400, shard_views=20_000).logits.values.copy()
-        values[7000:, 0] = 60_000
-        large = made_up_labels(IMAGES, 400, shard_views=20_000)
-        large = Labels(large.spec, Logits(large.logits.ids, values))
-        before, after = (encode(large, codec, num_views=count).num_bytes for count in (7000, 7001))
-        budget = (before + after) // 2
-        check_filled(large, codec, budget, fill_budget(large, codec, budget))
-
-    @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
-    def test_a_generous_budget_keeps_every_label(self, codec):
-        assert fill_budget(LABELS, codec, 10**9).spec.num_views == 600
-
-    @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
-    def test_an_impossible_budget_says_which_is_the_smallest(self, codec):
-        with pytest.raises(ConfigError, match="smaller than one label per image") as error:
-            fill_budget(LABELS, codec, 100)
-        smallest = int(re.search(r"the smallest that works is (\d+) bytes", str(error.value))[1])
-        assert fill_budget(LABELS, codec, smallest).num_bytes == smallest
-        with pytest.raises(ConfigError, match="smaller than one label per image"):
-            fill_budget(LABELS, codec, smallest - 1)
-
-    def test_the_recipe_is_part_of_the_bytes(self):
-        recipe = {"note": "x" * 500}
-        budget = fill_budget(LABELS, TopK(3), 10**9).num_bytes
-        filled = fill_budget(LABELS, TopK(3), budget, recipe)
-        assert filled.num_bytes <= budget
-        assert filled.spec.num_views < 600
-        assert filled.spec.recipe == recipe
 
 
 class TestPruning:
@@ -129,17 +55,100 @@ class TestPruning:
         with pytest.raises(ConfigError, match="cannot keep 101 labels: the set has 100"):
             encode(pruned, Dense(), num_views=101)
 
-    @pytest.mark.parametrize("step", [None, 0.25], ids=["fp16", "steps"])
-    def test_dropped_classes_do_not_come_back(self, step):
-        cut = encode(LABELS, TopK(3, step)).decode()
-        with pytest.raises(ConfigError, match="k=4 exceeds the 3 classes of these labels"):
-            encode(cut, TopK(4, step))
-        with pytest.raises(ConfigError, match="keep 3 of 10 classes; codec dense cannot bring the rest back"):
-            encode(cut, Dense())
-
     def test_labels_that_keep_every_class_may_become_dense_again(self):
         whole = encode(LABELS, TopK(10)).decode()
         assert equal_logits(encode(whole, Dense()).decode().logits, LABELS.logits)
+
+
+class TestRecovery:
+    """What a label set no longer holds does not come back, and the message says what it holds."""
+
+    @pytest.mark.parametrize("step", [None, 0.25], ids=["fp16", "steps"])
+    def test_dropped_classes(self, step):
+        cut = encode(LABELS, TopK(3, step)).decode()
+        with pytest.raises(ConfigError, match="keep 3 of 10 classes; k=4 cannot bring the rest back"):
+            encode(cut, TopK(4, step))
+        for codec in (TopK(10, step), Dense()):
+            with pytest.raises(ConfigError, match=f"keep 3 of 10 classes; codec {codec.name} cannot bring the rest"):
+                encode(cut, codec)
+
+    @pytest.mark.parametrize("codec", [TopK(3), TopK(10), Dense()], ids=str)
+    def test_fp16_from_steps(self, codec):
+        stepped = encode(LABELS, TopK(10, 0.25)).decode()
+        with pytest.raises(ConfigError, match=r"stored in steps of 0\.25; fp16 cannot bring finer values back"):
+            encode(stepped, codec)
+
+    @pytest.mark.parametrize("step", [0.2, 0.125, 0.2499], ids=str)
+    def test_a_finer_step(self, step):
+        stepped = encode(LABELS, TopK(3, 0.25)).decode()
+        with pytest.raises(ConfigError, match=rf"stored in steps of 0\.25; a step of {step} cannot bring finer values"):
+            encode(stepped, TopK(2, step))
+
+    @pytest.mark.parametrize("step", [0.25, 0.3, 0.5, 7.0], ids=str)
+    def test_the_same_step_changes_nothing_and_errors_of_coarser_ones_add_up(self, step):
+        stepped = encode(LABELS, TopK(3, 0.25)).decode()
+        twice = encode(stepped, TopK(3, step)).decode()
+        assert np.array_equal(np.sort(twice.logits.ids), np.sort(stepped.logits.ids))
+        ids = np.sort(stepped.logits.ids).astype(np.int64)
+        true, before, after = (
+            np.take_along_axis(logits.dense(10), ids, axis=1)
+            for logits in (LABELS.logits, stepped.logits, twice.logits)
+        )
+        if step == 0.25:
+            assert after == pytest.approx(before)
+        # One constant shift a label is free, so what counts is by how much classes of a label are apart.
+        error = np.abs((after - after[:, :1]) - (true - true[:, :1]))
+        assert error.max() <= step + 0.25 + 1e-5
+
+
+class TestSmallerCodec:
+    """What `--codec --k --bits` mean for labels that are stored in some codec."""
+
+    @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
+    def test_nothing_asked_for_changes_nothing(self, codec):
+        assert smaller_codec(encode(LABELS, codec).decode()) == codec
+
+    def test_what_is_not_given_stays(self):
+        stepped, dense = encode(LABELS, TopK(5, 0.25)).decode(), encode(LABELS, Dense()).decode()
+        assert smaller_codec(stepped, k=3) == TopK(3, 0.25)
+        assert smaller_codec(stepped, name="topk") == TopK(5, 0.25)
+        assert smaller_codec(dense, k=3) == TopK(3)
+        assert smaller_codec(dense, bits=4).name == "dense"
+        tail = TopK(5, 0.25, absent="tail")
+        assert smaller_codec(encode(LABELS, tail).decode(), k=3) == TopK(3, 0.25, absent="tail")
+        assert smaller_codec(encode(LABELS, tail).decode(), name="topk") == TopK(5, 0.25)
+        whole = encode(LABELS, Dense(0.25)).decode()
+        assert smaller_codec(whole, name="dense") == Dense(0.25)
+        assert smaller_codec(whole, k=10) == TopK(10, 0.25)
+        assert smaller_codec(dense, name="topk") == TopK(10)
+        assert smaller_codec(encode(LABELS, TopK(10)).decode(), name="dense") == Dense()
+
+    def test_bits_become_a_step_from_the_labels(self):
+        codec = smaller_codec(LABELS, k=3, bits=4)
+        top = np.sort(LABELS.logits.values, axis=1)[:, -3:]
+        assert codec.k == 3
+        assert codec.step == pytest.approx((top[:, 2] - top[:, 0]).max() / 15, rel=1e-3)
+
+    @pytest.mark.parametrize("k", [3, 2], ids=str)
+    def test_the_bits_that_are_stored_give_the_stored_step(self, k):
+        stepped = encode(LABELS, TopK(3, 0.25)).decode()
+        top = stepped.logits.values[:, :k]
+        bits = round(float((top.max(axis=1) - top.min(axis=1)).max()) / 0.25).bit_length()
+        assert smaller_codec(stepped, k=k, bits=bits) == TopK(k, 0.25)
+        assert smaller_codec(stepped, k=k, bits=bits - 1).step > 0.25
+        with pytest.raises(ConfigError, match=r"stored in steps of 0\.25; a step of .* cannot bring finer values back"):
+            smaller_codec(stepped, k=k, bits=bits + 1)
+        with pytest.raises(ConfigError, match=r"stored in steps of 0\.25; fp16 cannot"):
+            smaller_codec(stepped, k=k, bits=16)
+
+    def test_more_than_there_is_is_refused(self):
+        cut = encode(LABELS, TopK(3)).decode()
+        with pytest.raises(ConfigError, match="k must be 1 to 3"):
+            smaller_codec(cut, k=4)
+        with pytest.raises(ConfigError, match="codec dense"):
+            smaller_codec(cut, name="dense")
+        with pytest.raises(ConfigError, match="unknown codec 'zip'"):
+            smaller_codec(cut, name="zip")
 
 
 class TestWriting:
@@ -152,8 +161,8 @@ class TestWriting:
 
     def test_an_interrupted_write_is_finished_by_the_next(self, tmp_path):
         encoded = encode(LABELS, TopK(3))
-        (tmp_path / "labels-00000.parquet").write_bytes(b"half")
-        (tmp_path / ".labels-00001.parquet.abc.partial").write_bytes(b"half")
+        (tmp_path / "labels-00000.lpqld").write_bytes(b"half")
+        (tmp_path / ".labels-00001.lpqld.abc.partial").write_bytes(b"half")
         encoded.write(tmp_path)
         LabelSet.open(tmp_path).verify()
 

@@ -11,7 +11,6 @@ from lpqld.errors import DataError
 from lpqld.fidelity import TEMPERATURES, entropy, largest_difference, probabilities, total_variation
 from lpqld.labels import Labels
 from lpqld.relabel import Labeler, specify
-from lpqld.shards import concatenate
 from lpqld.teacher import Teacher, TeacherSpec
 from tests.checks import RULE, dense_probabilities, made_up_labels
 
@@ -23,7 +22,7 @@ def real(teacher, images) -> Labels:
     """What the teacher really says, all logits."""
     spec = specify(teacher, images, RULE, views_per_image=4, seed=5, batch_size=16, device=CPU)
     batches = Labeler(teacher, images, RULE, 5, CPU).batches(0, spec.num_views, 16, Dense())
-    return encode(Labels(spec, concatenate(list(batches))), Dense()).decode()
+    return encode(Labels(spec, Logits.concatenate(list(batches))), Dense()).decode()
 
 
 def cut(labels: Labels, codec: Dense | TopK, num_views: int | None = None) -> Labels:

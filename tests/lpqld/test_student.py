@@ -5,14 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lpqld.codec import Dense, TopK
+from lpqld.codec import Dense, Logits, TopK
 from lpqld.compress import encode
 from lpqld.dataset import ViewDataset
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.relabel import Labeler, specify
-from lpqld.shards import concatenate
 from lpqld.student import EpochMetrics, Recipe, Student, kl_divergence, train
 from lpqld.teacher import accuracy
 from lpqld.temperature import fit_student_temperature, grid_student_temperature, parse_schedule
@@ -31,7 +30,7 @@ def data(teacher, images) -> ViewDataset:
 def labelled(teacher, images: ImageSet, views_per_image: int) -> ViewDataset:
     spec = specify(teacher, images, RULE, views_per_image=views_per_image, seed=0, batch_size=100, device=CPU)
     batches = Labeler(teacher, images, RULE, 0, CPU).batches(0, spec.num_views, 100, Dense())
-    return ViewDataset(images, encode(Labels(spec, concatenate(list(batches))), TopK(5, 0.25)).decode())
+    return ViewDataset(images, encode(Labels(spec, Logits.concatenate(list(batches))), TopK(5, 0.25)).decode())
 
 
 def weights(student: Student) -> torch.Tensor:

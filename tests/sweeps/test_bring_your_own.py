@@ -92,7 +92,6 @@ def test_tiny_imagenet_with_a_teacher_of_a_thousand_classes_cut_to_two_hundred(s
     assert result.teacher["accuracy"] > 0.2
     assert result.all_label_bytes == pytest.approx(400 * 6 * 200 * 2, rel=0.02)
     check(result, {"hard", "all", "prune", "paper"})
-    assert LabelSet.open(result.points[0].labels or "").spec.images.class_names[0].startswith("n")
     unmapped = {**settings, "name": "unmapped", "teacher.classes": str(tmp_path / "classes.txt")}
     (tmp_path / "classes.txt").write_text("\n".join(f"class {index}" for index in range(1000)))
     with pytest.raises(DataError, match="no output for 200 of the 200 classes"):

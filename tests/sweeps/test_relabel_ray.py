@@ -157,7 +157,7 @@ class TestFailure:
         content = bytearray((folder / shard_file(2)).read_bytes())
         content[len(content) // 2] ^= 1
         (folder / shard_file(2)).write_bytes(content)
-        with pytest.raises(DataError, match=r"labels-00002\.parquet: its checksum does not match"):
+        with pytest.raises(DataError, match=r"labels-00002\.lpqld: its checksum does not match"):
             LabelSet.open(folder).verify()
 
 

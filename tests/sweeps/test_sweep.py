@@ -244,7 +244,7 @@ class TestAfterwards:
         assert table.num_rows == labels.spec.num_views
         assert table["ids"].to_pylist() == labels.logits.ids.tolist()
         assert np.array_equal(np.array(table["values"].to_pylist(), dtype=np.float32), labels.logits.values)
-        assert set(table["image_id"].to_pylist()) == set(labels.spec.images.ids)
+        assert set(table["image_id"].to_pylist()) == set(labels.spec.image_ids.tolist())
 
     def test_export_refuses_what_fits_no_budget_and_a_folder_in_use(self, digits_sweep, in_process, tmp_path):
         line = ("export", "digits", "--root", digits_sweep.root, "--json", "--out")

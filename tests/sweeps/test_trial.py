@@ -10,14 +10,13 @@ from lpqld.codec import Dense
 from lpqld.compress import encode
 from lpqld.errors import ConfigError, DataError
 from lpqld.labels import LabelSet
+from sweeps.reference import reference_bytes, reference_views
 from sweeps.trial import (
     NUM_RUNGS,
     Choice,
     TrialResult,
     all_label_bytes,
     choose_labels,
-    reference_bytes,
-    reference_views,
     result_path,
     run_trial,
     smallest_budget,

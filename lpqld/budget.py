@@ -1,0 +1,85 @@
+"""The most labels that fit a budget of bytes on disk, known before anything is written."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lpqld.codec import Codec
+from lpqld.compress import EncodedLabels, check_recoverable, encode
+from lpqld.errors import ConfigError
+from lpqld.labels import Labels
+from lpqld.manifest import Manifest
+from lpqld.shards import HEADER, Shard
+from lpqld.sizes import format_bytes
+
+_NO_CHECKSUM = "0" * 64
+
+
+class PrefixSizes:
+    """Bytes on disk of the first n of `labels` in `codec`, for every n, from one encoding that serves all budgets.
+
+    A shard is encoded when a prefix first reaches it, so small budgets of large sets cost little.
+    """
+
+    def __init__(self, labels: Labels, codec: Codec) -> None:
+        """Raises ConfigError where `codec` would keep more than the labels hold."""
+        check_recoverable(labels, codec)
+        self.labels, self.codec = labels, codec
+        self._sizes: list[NDArray[np.int64]] = []  # of each shard's file, by the labels in it
+
+    def num_bytes(self, num_views: int, recipe: dict[str, Any] | None = None) -> int:
+        """Bytes of the label set of the first `num_views` labels: `encode(...).num_bytes`, exactly."""
+        files = self._files(num_views)
+        spec = replace(self.labels.spec, codec=self.codec, num_views=num_views, recipe=recipe)
+        manifest = Manifest(spec, tuple(Shard(size, _NO_CHECKSUM) for size in files))
+        return sum(files) + len(manifest.to_bytes())
+
+    def most(self, budget: int, recipe: dict[str, Any] | None = None) -> int:
+        """The most labels that fit `budget` bytes on disk, manifest included.
+
+        Raises:
+            ConfigError: not even one label per image fits; the message says the smallest budget that works.
+        """
+        spec = self.labels.spec
+        smallest = self.num_bytes(spec.num_images, recipe)
+        if smallest > budget:
+            raise ConfigError(
+                f"budget {format_bytes(budget)} is smaller than one label per image ({spec.num_images} labels in this "
+                f"codec); the smallest that works is {smallest} bytes. Raise the budget, or lower k or bits"
+            )
+        fits = end = spec.num_images
+        while end < spec.num_views and self.num_bytes(end, recipe) <= budget:
+            fits, end = end, min(spec.num_views, (end // spec.shard_views + 1) * spec.shard_views)
+        candidates = range(fits, end + 1)
+        # More labels never take fewer bytes: a payload only grows.
+        return candidates[bisect_right(candidates, budget, key=lambda count: self.num_bytes(count, recipe)) - 1]
+
+    def fill(self, budget: int, recipe: dict[str, Any] | None = None) -> EncodedLabels:
+        """The label set of the most labels that fit; raises as `most` does."""
+        return encode(self.labels, self.codec, num_views=self.most(budget, recipe), recipe=recipe)
+
+    def _files(self, num_views: int) -> list[int]:
+        """Bytes of each shard's file, of the first `num_views` labels."""
+        spec = self.labels.spec
+        full, rest = divmod(num_views, spec.shard_views)
+        while len(self._sizes) < full + (rest > 0):
+            index = len(self._sizes)
+            start, hints = index * spec.shard_views, spec.hints_in_shard(index)
+            logits = self.labels.logits.take(slice(start, start + len(hints)))
+            self._sizes.append(HEADER.size + self.codec.sizes(logits, num_classes=spec.num_classes, hints=hints))
+        files = [int(sizes[-1]) for sizes in self._sizes[:full]]
+        return [*files, int(self._sizes[full][rest])] if rest else files
+
+
+def fill_budget(labels: Labels, codec: Codec, budget: int, recipe: dict[str, Any] | None = None) -> EncodedLabels:
+    """The most labels that fit `budget` bytes on disk, manifest included.
+
+    Raises:
+        ConfigError: not even one label per image fits; the message says the smallest budget that works.
+    """
+    return PrefixSizes(labels, codec).fill(budget, recipe)

@@ -1,0 +1,89 @@
+"""Coverage-guided fuzzing of everything that reads a label set's bytes: `make fuzz`, or `make fuzz SECONDS=600`.
+
+Whatever the bytes, a payload, a shard or a manifest gives a usable label set or a `DataError`: no other exception, no
+hang, no memory beyond what the claim in the manifest allows. numba's functions run as plain Python here, so that the
+fuzzer sees their branches; they are the same functions.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ["NUMBA_DISABLE_JIT"] = "1"
+
+import atheris
+
+with atheris.instrument_imports(
+    include=["lpqld.codec", "lpqld.fields", "lpqld.manifest", "lpqld.shards", "lpqld.spec"]
+):
+    import numpy as np
+
+    from lpqld.codec import Codec, Dense, Hard, Logits, LowRank, TopK
+    from lpqld.errors import DataError
+    from lpqld.manifest import Manifest
+
+_LOGITS = (np.random.default_rng(0).standard_normal((8, 24)) * 4).astype(np.float32)
+CODECS: tuple[Codec, ...] = (
+    TopK(1, 0.25),
+    TopK(2, 0.25),
+    TopK(5, 0.25),
+    TopK(5, 1e-5),
+    TopK(5),
+    TopK(24, 0.25),
+    TopK(5, 0.25, "minimum"),
+    TopK(5, 0.25, "share", 4.0),
+    TopK(5, 0.25, "tail"),
+    TopK(3, None, "tail"),
+    Dense(),
+    Dense(0.5),
+    Hard(),
+    LowRank.fit(_LOGITS, rank=4, bits=6),
+)
+
+
+def check_valid(logits: Logits, num_views: int, num_classes: int) -> None:
+    """Decoded labels are usable, even those of damaged bytes."""
+    assert len(logits.ids) == len(logits.values) == num_views
+    assert logits.ids.shape == logits.values.shape
+    assert ((logits.ids >= 0) & (logits.ids < num_classes)).all()
+    assert all(len(set(row)) == len(row) for row in logits.ids.tolist())
+    assert np.isfinite(logits.values).all()
+    assert logits.absent is None or np.isfinite(logits.absent).all()
+
+
+def decode_payload(data: bytes) -> None:
+    """The first bytes choose codec, size and hints, the others are the payload."""
+    provider = atheris.FuzzedDataProvider(data)
+    codec = CODECS[provider.ConsumeIntInRange(0, len(CODECS) - 1)]
+    num_views = provider.ConsumeIntInRange(0, 8)
+    num_classes = provider.ConsumeIntInRange(0, 30)
+    hints = None
+    if provider.ConsumeBool() and num_classes:
+        values = provider.ConsumeIntListInRange(num_views * 2, -1, num_classes - 1)
+        hints = np.array(values, dtype=np.int32).reshape(num_views, 2)
+    payload = provider.ConsumeBytes(sys.maxsize)
+    try:
+        logits = codec.decode(payload, num_views=num_views, num_classes=num_classes, hints=hints)
+    except DataError:
+        return
+    check_valid(logits, num_views, num_classes)
+
+
+def decode_manifest(data: bytes) -> None:
+    """A manifest's text, with a checksum that fits, so that the fuzzer gets past it."""
+    try:
+        Manifest.parse(data, checked=False)
+    except DataError:
+        return
+
+
+def main() -> None:
+    """Run libFuzzer with the command line's arguments; the environment's FUZZ_TARGET chooses the target."""
+    targets = {"payload": decode_payload, "manifest": decode_manifest}
+    atheris.Setup(sys.argv, targets[os.environ.get("FUZZ_TARGET", "payload")])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
