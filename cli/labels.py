@@ -11,9 +11,18 @@ from cli.output import Answer, Reporter, command
 from lpqld.errors import ConfigError
 from lpqld.sizes import format_bytes, parse_size
 
-K = Annotated[int | None, typer.Option("--k", min=1, help="Classes kept per label; default: all.")]
+K = Annotated[
+    int | None, typer.Option("--k", min=1, help="Classes kept per label; default: all. Of lowrank: directions.")
+]
 Bits = Annotated[int, typer.Option("--bits", min=2, max=16, help="Bits per value; 16 is fp16.")]
-Codec = Annotated[str | None, typer.Option("--codec", help="How labels are encoded: dense or topk.")]
+Codec = Annotated[
+    str | None,
+    typer.Option(
+        "--codec",
+        help="How labels are encoded: topk (other classes get nothing), topk-min, topk-share, topk-tail (they get the "
+        "label's minimum, an equal share at T = 4, or at any T), dense, lowrank, hard.",
+    ),
+]
 
 
 def facts(document: dict[str, Any]) -> Table:

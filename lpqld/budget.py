@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.codec import Codec
-from lpqld.compress import EncodedLabels, check_recoverable, encode
+from lpqld.compress import EncodedLabels, check_recoverable, encode, recoded
 from lpqld.errors import ConfigError
 from lpqld.labels import Labels
 from lpqld.manifest import Manifest
@@ -30,12 +29,13 @@ class PrefixSizes:
         """Raises ConfigError where `codec` would keep more than the labels hold."""
         check_recoverable(labels, codec)
         self.labels, self.codec = labels, codec
+        self._spec = recoded(labels.spec, codec, num_views=labels.spec.num_views)
         self._sizes: list[NDArray[np.int64]] = []  # of each shard's file, by the labels in it
 
     def num_bytes(self, num_views: int, recipe: dict[str, Any] | None = None) -> int:
         """Bytes of the label set of the first `num_views` labels: `encode(...).num_bytes`, exactly."""
         files = self._files(num_views)
-        spec = replace(self.labels.spec, codec=self.codec, num_views=num_views, recipe=recipe)
+        spec = recoded(self.labels.spec, self.codec, num_views=num_views, recipe=recipe)
         manifest = Manifest(spec, tuple(Shard(size, _NO_CHECKSUM) for size in files))
         return sum(files) + len(manifest.to_bytes())
 
@@ -54,7 +54,7 @@ class PrefixSizes:
             )
         fits = end = spec.num_images
         while end < spec.num_views and self.num_bytes(end, recipe) <= budget:
-            fits, end = end, min(spec.num_views, (end // spec.shard_views + 1) * spec.shard_views)
+            fits, end = end, min(spec.num_views, (end // self._spec.shard_views + 1) * self._spec.shard_views)
         candidates = range(fits, end + 1)
         # More labels never take fewer bytes: a payload only grows.
         return candidates[bisect_right(candidates, budget, key=lambda count: self.num_bytes(count, recipe)) - 1]
@@ -65,7 +65,7 @@ class PrefixSizes:
 
     def _files(self, num_views: int) -> list[int]:
         """Bytes of each shard's file, of the first `num_views` labels."""
-        spec = self.labels.spec
+        spec = self._spec
         full, rest = divmod(num_views, spec.shard_views)
         while len(self._sizes) < full + (rest > 0):
             index = len(self._sizes)

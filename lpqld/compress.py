@@ -19,6 +19,10 @@ from lpqld.spec import LabelSpec
 from lpqld.store import sweep_temporary_files, write_atomically
 
 
+# A shard of a set that is made from another: at most so many labels, and logits (64 MiB decoded).
+_SHARD_VIEWS, _SHARD_LOGITS = 2**16, 2**23
+
+
 @dataclass(frozen=True)
 class EncodedLabels:
     """A label set in memory, byte for byte what `write` puts on disk."""
@@ -76,13 +80,22 @@ def encode(
             f"cannot keep {count} labels: the set has {source.num_views} and {source.num_images} images need one each"
         )
     check_recoverable(labels, codec)
-    spec = replace(source, codec=codec, num_views=count, recipe=recipe)
+    spec = recoded(source, codec, num_views=count, recipe=recipe)
     shards = []
     for index in range(spec.num_shards):
         start = index * spec.shard_views
         logits = labels.logits.take(slice(start, start + spec.views_in_shard(index)))
         shards.append(encode_shard(spec, index, logits))
     return EncodedLabels(spec, tuple(shards))
+
+
+def recoded(source: LabelSpec, codec: Codec, *, num_views: int, recipe: dict[str, Any] | None = None) -> LabelSpec:
+    """The specification of the first `num_views` labels of a set in `codec`.
+
+    Its shards are longer where its labels are smaller: a codec that learns does so anew in each.
+    """
+    merged = max(1, min(_SHARD_VIEWS, _SHARD_LOGITS // codec.kept(source.num_classes)) // source.shard_views)
+    return replace(source, codec=codec, num_views=num_views, recipe=recipe, shard_views=source.shard_views * merged)
 
 
 def check_recoverable(labels: Labels, codec: Codec) -> None:

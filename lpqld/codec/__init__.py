@@ -28,6 +28,7 @@ _CODECS: dict[str, type[Dense] | type[Hard] | type[LowRank] | type[TopK]] = {
     codec.name: codec for codec in (Dense, Hard, LowRank, TopK)
 }
 _ABSENT: dict[str, str] = {"topk": "none", "topk-min": "minimum", "topk-share": "share", "topk-tail": "tail"}
+_PILOT_VIEWS = 4096
 CODEC_NAMES = ("dense", "hard", "lowrank", *_ABSENT)
 
 
@@ -70,7 +71,7 @@ def codec_for(
         raise ConfigError(f"codec {name} needs all {num_classes} classes; these labels keep {stored}")
     if name == "lowrank":
         rank = min(64, num_classes - 1) if k is None else k
-        return LowRank.fit(pilot.dense(num_classes), rank=rank, bits=bits)
+        return LowRank.fit(pilot.take(slice(0, _PILOT_VIEWS)).dense(num_classes), rank=rank, bits=bits)
     if name == "dense":
         if k is not None and k != num_classes:
             raise ConfigError(f"codec dense keeps all {num_classes} classes, not k={k}; use --codec topk")

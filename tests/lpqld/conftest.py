@@ -13,6 +13,12 @@ from lpqld.teacher import Teacher
 from tests.checks import made_up_labels
 
 
+@pytest.fixture(autouse=True)
+def many_shards(monkeypatch):
+    """Small sets of several shards: none are merged."""
+    monkeypatch.setattr("lpqld.compress._SHARD_LOGITS", 0)
+
+
 @pytest.fixture(scope="session")
 def digits() -> ImageSet:
     return ImageSet.open("digits:train")

@@ -1,50 +1,77 @@
-"""A second reader of payloads, written from the specification's text alone: slow, plain, no numpy and nothing of lpqld."""
+"""A second reader of payloads, after docs/label-format.md alone: plain and slow, without numpy or anything of lpqld."""
 
 from __future__ import annotations
 
 import base64
 import math
 import struct
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Sequence
+from functools import cache
 from typing import Any
 
 RANK_WEIGHTS = (16, 15, 14, 14, 13, 12, 12, 11, 11, 10, 10, 9, 9, 8, 8, 7, 7, 7, 6, 6, 6, 5, 5, 5)
+HINT_WEIGHT = 8
+NUM_LEADERS = 3
 NUM_BINS = 24
-ABSENT_NUMBERS = {"none": 0, "minimum": 1, "share": 1, "tail": 2}
+NUM_ABSENT_NUMBERS = {"none": 0, "minimum": 1, "share": 1, "tail": 2}
+NO_LEVEL = (-math.inf, 0.0)
 
 Decoded = tuple[list[list[int]], list[list[float]], list[tuple[float, float]]]
 
 
+class DamagedError(ValueError):
+    """A payload that no writer makes."""
+
+
 def decode(codec: dict[str, Any], payload: bytes, num_views: int, num_classes: int, hints: list[list[int]]) -> Decoded:
-    """Ids and values of every view's label, and the level and slope of its absent classes: level + slope / T.
+    """Ids and values of every view's label, and level and slope of its absent classes (-inf, 0 for no probability).
 
-    ``codec`` is the codec's JSON object, ``hints`` the hints of each view (-1: none).
+    Args:
+        codec: the codec's JSON object.
+        payload: of a shard.
+        num_views: labels in it.
+        num_classes: C.
+        hints: of each view, 0 to 2 classes, -1 for none.
     """
-    readers: dict[str, Callable[..., Decoded]] = {
-        "dense": read_dense,
-        "hard": read_hard,
-        "topk": read_topk,
-        "lowrank": read_lowrank,
-    }
-    return readers[codec["name"]](codec, payload, num_views, num_classes, hints)
+    if codec["name"] == "topk":
+        labels = TopKReader(codec, payload, num_classes).read(hints)
+        return (
+            [list(label.values) for label in labels],
+            [list(label.values.values()) for label in labels],
+            [label.absent for label in labels],
+        )
+    if codec["name"] == "hard":
+        if payload:
+            raise DamagedError("a hard payload is empty")
+        return [row[:1] for row in hints], [[0.0]] * num_views, [NO_LEVEL] * num_views
+    if codec["name"] == "lowrank":
+        rows = read_lowrank(codec, payload, num_views, num_classes)
+    elif codec.get("step") is None:
+        rows = read_halves(payload, num_views, num_classes)
+    else:
+        labels = TopKReader({"k": num_classes, "step": codec["step"]}, payload, num_classes).read(hints)
+        rows = [[label.values[class_id] for class_id in range(num_classes)] for label in labels]
+    return [list(range(num_classes))] * num_views, rows, [NO_LEVEL] * num_views
 
 
-def float32(number: float) -> float:
+def as_float32(number: float) -> float:
     """The float32 nearest to a number."""
     return float(struct.unpack("<f", struct.pack("<f", number))[0])
 
 
-def in_class_order(values: list[list[float]], num_classes: int) -> Decoded:
-    """Labels that keep every class."""
-    ids = [list(range(num_classes)) for _ in values]
-    return ids, values, [(-math.inf, 0.0)] * len(values)
+def read_halves(payload: bytes, num_views: int, num_classes: int) -> list[list[float]]:
+    """fp16 numbers, one label after another."""
+    if len(payload) != 2 * num_views * num_classes:
+        raise DamagedError(f"{len(payload)} bytes for {num_views} labels of {num_classes} fp16 numbers")
+    numbers = struct.unpack(f"<{num_views * num_classes}e", payload)
+    return [list(numbers[start : start + num_classes]) for start in range(0, len(numbers), num_classes)]
 
 
-# The range coder and its symbols
+# The range coder, and the symbols that it is asked for
 
 
 class RangeDecoder:
-    """The decoding side of a range coder with a 48-bit state."""
+    """Bits and parts of totals from a range coder with a 48-bit state."""
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
@@ -53,7 +80,7 @@ class RangeDecoder:
         self.shifts = 0
 
     def bit(self, probability: int) -> int:
-        """A bit that is 1 with ``probability`` / 2^16."""
+        """A bit that is 1 with `probability` / 2**16."""
         bound = (self.range >> 16) * probability
         if self.code < bound:
             self._narrow(0, bound)
@@ -62,247 +89,171 @@ class RangeDecoder:
         return 0
 
     def part(self, sizes: list[int]) -> int:
-        """Which of some parts of a total."""
+        """Which of the parts of a total."""
         total = sum(sizes)
-        unit = self.range // total
-        point = min(self.code // unit, total - 1)
-        start = 0
-        for symbol, size in enumerate(sizes):
-            if start <= point < start + size:
-                self._take(unit, start, size, total)
-                return symbol
-            start += size
-        raise AssertionError("every point lies in a part")
+        point = min(self.code // (self.range // total), total - 1)
+        symbol, start = 0, 0
+        while start + sizes[symbol] <= point:
+            start += sizes[symbol]
+            symbol += 1
+        self._take(start, sizes[symbol], total)
+        return symbol
 
-    def uniform(self, n: int) -> int:
-        """A whole number below n."""
-        if n == 1:
+    def uniform(self, total: int) -> int:
+        """A whole number below `total`."""
+        if total == 1:
             return 0
-        unit = self.range // n
-        point = min(self.code // unit, n - 1)
-        self._take(unit, point, 1, n)
+        point = min(self.code // (self.range // total), total - 1)
+        self._take(point, 1, total)
         return point
 
     def finish(self) -> None:
-        """Refuse a payload that is longer or shorter than what was read of it."""
+        """Refuse a payload that does not end where its labels do."""
         if len(self.payload) != self.shifts + 1:
-            raise ValueError(f"{len(self.payload)} bytes where {self.shifts + 1} were read")
+            raise DamagedError(f"{len(self.payload)} bytes, of which {self.shifts + 1} belong to the labels")
 
-    def _take(self, unit: int, start: int, size: int, total: int) -> None:
-        is_last = start + size == total
-        self._narrow(unit * start, self.range - unit * start if is_last else unit * size)
+    def _take(self, start: int, size: int, total: int) -> None:
+        offset = self.range // total * start
+        rest = self.range - offset
+        self._narrow(offset, rest if start + size == total else self.range // total * size)
 
     def _narrow(self, offset: int, size: int) -> None:
         self.code -= offset
         self.range = size
         while self.range < 1 << 40:
-            place = self.shifts + 6
-            byte = self.payload[place] if place < len(self.payload) else 0
-            self.code = self.code * 256 + byte
+            following = self.payload[self.shifts + 6 :][:1] or b"\0"
+            self.code = self.code * 256 + following[0]
             self.range *= 256
             self.shifts += 1
 
 
 class SymbolReader:
-    """Adaptive bits, each found by its context, and what is made of them."""
+    """Adaptive bits, each known by its context, and numbers and values made of them."""
 
     def __init__(self, payload: bytes) -> None:
         self.coder = RangeDecoder(payload)
-        self.states: dict[Hashable, tuple[int, int]] = {}
+        self._bits: dict[Hashable, tuple[int, int]] = {}
 
-    def adaptive_bit(self, context: Hashable, first: int = 1 << 14) -> int:
-        """A bit whose probability follows the bits that its context saw before."""
-        p, n = self.states.get(context, (first, 0))
+    def adaptive_bit(self, *context: Hashable, first: int = 1 << 14) -> int:
+        """A bit whose probability follows what its context saw before."""
+        p, n = self._bits.get(context, (first, 0))
         rate = 655360 // (10 * n + 16)
         bit = self.coder.bit(p)
-        if bit:
-            p = min(p + (((1 << 16) - p) * rate >> 16), (1 << 16) - 32)
-        else:
-            p = max(p - (p * rate >> 16), 32)
-        self.states[context] = p, min(n + 1, 255)
+        up = min(p + (((1 << 16) - p) * rate >> 16), (1 << 16) - 32)
+        down = max(p - (p * rate >> 16), 32)
+        self._bits[context] = (up if bit else down), min(n + 1, 255)
         return bit
 
-    def hint_bit(self, *context: Hashable) -> bool:
+    def hint_bit(self, *context: Hashable) -> int:
         """Whether a hint is what is asked for."""
-        return bool(self.adaptive_bit(("hint", *context), first=1 << 15))
+        return self.adaptive_bit("hint", *context, first=1 << 15)
 
     def unary(self, most: int, *context: Hashable) -> int:
-        """The number of zeros before a one, at most ``most``."""
+        """How many zeros come before a one, at most `most`."""
         count = 0
-        while count < most and not self.adaptive_bit((*context, count)):
+        while count < most and not self.adaptive_bit(*context, count):
             count += 1
         return count
 
     def number(self, kind: int) -> int:
-        """A whole number below 2^24: its count of digits, then its digits."""
-        num_digits = self.unary(24, "number", kind)
-        if num_digits == 0:
-            return 0
-        number = 1
+        """A whole number below 2**24: its count of digits, then the digits below the highest."""
+        num_digits = self.unary(24, "count of digits", kind)
+        number = min(num_digits, 1)
         for place in range(num_digits - 1):
-            if place < 3:
-                digit = self.adaptive_bit(("digit", kind, num_digits, number))
-            else:
-                digit = self.coder.bit(1 << 15)
-            number = 2 * number + digit
+            context = ("digit", kind, num_digits, number)
+            number = 2 * number + (self.adaptive_bit(*context) if place < 3 else self.coder.bit(1 << 15))
         return number
 
     def value(self, most: int, shift: int, *context: Hashable) -> int:
-        """A whole number in 0 ... most: its high part, then its ``shift`` low bits."""
+        """A whole number in 0 ... `most`: its high part, then its `shift` low bits."""
         high = self.unary(most >> shift, "value", *context)
         return min((high << shift) + self.coder.uniform(1 << shift), most)
 
 
-# dense, hard and lowrank
+# lowrank
 
 
-def read_dense(
-    codec: dict[str, Any], payload: bytes, num_views: int, num_classes: int, hints: list[list[int]]
-) -> Decoded:
-    """Every class's logit, as fp16 or as a topk label that keeps them all."""
-    if codec.get("step") is not None:
-        labels = TopKReader({"k": num_classes, "step": codec["step"]}, payload, num_classes).read(num_views, hints)
-        return in_class_order([[label.value_of[id] for id in range(num_classes)] for label in labels], num_classes)
-    if len(payload) != 2 * num_views * num_classes:
-        raise ValueError(f"{len(payload)} bytes of fp16 logits")
-    numbers = struct.unpack(f"<{num_views * num_classes}e", payload)
-    rows = [list(numbers[view * num_classes : (view + 1) * num_classes]) for view in range(num_views)]
-    return in_class_order(rows, num_classes)
-
-
-def read_hard(
-    codec: dict[str, Any], payload: bytes, num_views: int, num_classes: int, hints: list[list[int]]
-) -> Decoded:
-    """The class of each view's image, its first hint."""
-    if payload:
-        raise ValueError("a hard payload is empty")
-    return [[hints[view][0]] for view in range(num_views)], [[0.0]] * num_views, [(-math.inf, 0.0)] * num_views
-
-
-def read_lowrank(
-    codec: dict[str, Any], payload: bytes, num_views: int, num_classes: int, hints: list[list[int]]
-) -> Decoded:
-    """Coefficients along stored directions."""
+def read_lowrank(codec: dict[str, Any], payload: bytes, num_views: int, num_classes: int) -> list[list[float]]:
+    """Logits from coefficients along stored directions."""
     mean = struct.unpack(f"<{num_classes}e", base64.b85decode(codec["mean"]))
-    packed = base64.b85decode(codec["scales"])
-    scales = struct.unpack(f"<{len(packed) // 4}f", packed)
+    packed_scales = base64.b85decode(codec["scales"])
+    scales = struct.unpack(f"<{len(packed_scales) // 4}f", packed_scales)
     entries = struct.unpack(f"<{len(scales) * num_classes}b", base64.b85decode(codec["basis"]))
-    symbols = SymbolReader(payload)
-    rows = []
+    symbols, rows = SymbolReader(payload), []
     for _ in range(num_views):
-        coefficients = [read_signed(symbols, direction) for direction in range(len(scales))]
-        row = []
-        for id in range(num_classes):
-            terms = (n * scales[j] * entries[j * num_classes + id] for j, n in enumerate(coefficients))
-            row.append(float32(mean[id] + codec["step"] * sum(terms)))
-        rows.append(row)
+        coefficients = [read_coefficient(symbols, direction) for direction in range(len(scales))]
+        weights = [n * scale for n, scale in zip(coefficients, scales, strict=True)]
+        sums = [sum(w * b for w, b in zip(weights, entries[i::num_classes], strict=True)) for i in range(num_classes)]
+        rows.append([as_float32(m + codec["step"] * total) for m, total in zip(mean, sums, strict=True)])
     symbols.coder.finish()
-    return in_class_order(rows, num_classes)
+    return rows
 
 
-def read_signed(symbols: SymbolReader, kind: int) -> int:
-    """A magnitude, then its sign unless it is 0."""
-    magnitude = symbols.number(kind)
+def read_coefficient(symbols: SymbolReader, direction: int) -> int:
+    """A magnitude and, unless it is 0, its sign."""
+    magnitude = symbols.number(direction)
     return -magnitude if magnitude and symbols.coder.bit(1 << 15) else magnitude
 
 
-# topk
-
-
-def read_topk(
-    codec: dict[str, Any], payload: bytes, num_views: int, num_classes: int, hints: list[list[int]]
-) -> Decoded:
-    """The k largest logits, in the label's order."""
-    labels = TopKReader(codec, payload, num_classes).read(num_views, hints)
-    ids = [label.order() for label in labels]
-    values = [[label.value_of[id] for id in label.order()] for label in labels]
-    return ids, values, [label.absent for label in labels]
-
-
-class Label:
-    """What is known of a label while it is read."""
-
-    def __init__(self, hints: list[int], span: int) -> None:
-        self.hints = [(place, id) for place, id in enumerate(hints) if id != -1]
-        self.span = span
-        self.shift = max(0, span.bit_length() - 5)
-        self.span_class = (span >> self.shift) >> 2
-        self.leaders: list[int] = []
-        self.below: dict[int, int] = {}
-        self.value_of: dict[int, float] = {}
-        self.absent = (-math.inf, 0.0)
-
-    def order(self) -> list[int]:
-        """The argmax, then by value, then by id."""
-        return sorted(self.below, key=lambda id: (id != self.leaders[0], self.below[id], id))
-
-    def lead(self, id: int, below: int) -> None:
-        """Take the next leader."""
-        self.leaders.append(id)
-        self.below[id] = below
-
-    def other_hints(self) -> list[tuple[int, int]]:
-        """Places and classes of the hints that are no leader."""
-        return [(place, id) for place, id in self.hints if id not in self.leaders]
+# What topk knows of the labels before
 
 
 class Row:
-    """How often classes were kept along with a leader, with weights."""
+    """Classes that were kept together with those of this row."""
 
     def __init__(self, num_classes: int) -> None:
         self.counts = [0] * num_classes
         self.total = 0
 
-    def learn(self, ids: list[int], weight: int) -> None:
-        """Count some classes."""
+    def learn(self, class_ids: list[int], weight: int) -> None:
+        """Count classes of a label."""
         if self.total + weight > 65535:
             self.counts = [count >> 1 for count in self.counts]
             self.total >>= 1
         self.total += weight
-        for id in ids:
-            self.counts[id] += weight
+        for class_id in class_ids:
+            self.counts[class_id] += weight
 
 
 class Memory:
-    """What was learned of the labels before."""
+    """What earlier labels say about which classes go together."""
 
     def __init__(self, num_classes: int, k: int) -> None:
-        self.num_classes = num_classes
-        self.k = k
+        self.num_classes, self.k = num_classes, k
         self.num_rows = min(num_classes, max(1, (1 << 24) // num_classes))
         self.rows: dict[int, Row] = {}
         self.popularity = [0] * num_classes
         self.num_labels = 0
 
-    def row(self, id: int) -> Row:
-        """The row of a class, which it may share."""
-        return self.rows.setdefault(id * self.num_rows // self.num_classes, Row(self.num_classes))
+    def row(self, class_id: int) -> Row:
+        """The row of a class, which others may share."""
+        return self.rows.setdefault(class_id * self.num_rows // self.num_classes, Row(self.num_classes))
 
     def learn(self, order: list[int]) -> None:
-        """Take in a label."""
-        for weight, id in zip(RANK_WEIGHTS, order, strict=False):
-            self.row(id).learn([other for other in order if other != id], weight)
-        for id in order:
-            self.popularity[id] += 1
+        """Add a label, its classes in order."""
+        for weight, class_id in zip(RANK_WEIGHTS, order, strict=False):
+            self.row(class_id).learn([other for other in order if other != class_id], weight)
+        for class_id in order:
+            self.popularity[class_id] += 1
         self.num_labels += 1
 
 
 class Scores:
-    """How likely each class is, as the rows of hints and leaders have it."""
+    """How well each class goes with the hints and leaders of one label."""
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.scores = [0] * memory.num_classes
         self.total = 0
 
-    def add(self, id: int, weight: int) -> None:
+    def add(self, class_id: int, weight: int) -> None:
         """Add the row of a class."""
-        row = self.memory.row(id)
-        self.scores = [score + count * weight for score, count in zip(self.scores, row.counts, strict=True)]
-        self.total += row.total * weight
+        row = self.memory.row(class_id)
+        self.scores = [score + weight * count for score, count in zip(self.scores, row.counts, strict=True)]
+        self.total += weight * row.total
 
     def bins(self) -> list[int]:
-        """The bin of each class, the likeliest in bin 0."""
+        """The bin of each class, 0 for the likeliest."""
         memory = self.memory
         a = (1 << 26) // (memory.num_labels + memory.num_classes // memory.k + 1)
         top = logarithm((self.total + 1024) << 8)
@@ -313,40 +264,83 @@ class Scores:
         return bins
 
 
+@cache
 def logarithm(number: int) -> int:
-    """64 times the binary logarithm, roughly and exactly defined: the highest bits of a float32."""
+    """The highest bits of a number's float32: its logarithm in 64ths of an octave."""
     return int(struct.unpack("<I", struct.pack("<f", number))[0]) >> 17
 
 
 class Tally:
-    """Hits and chances of each bin."""
+    """Classes that there were in each bin, and how many of them were chosen."""
 
     def __init__(self) -> None:
-        self.hits = [0] * NUM_BINS
-        self.chances = [0] * NUM_BINS
+        self.hits, self.chances = [0] * NUM_BINS, [0] * NUM_BINS
 
     def learn(self, candidates: list[int], chosen: list[int]) -> None:
-        """Count the bins of the classes that could be it, and of those that were."""
-        for bin in candidates:
-            self.chances[bin] += 1
-        for bin in chosen:
-            self.hits[bin] += 1
+        """Count the bins of the classes that could be chosen, and of those that were."""
+        for place in candidates:
+            self.chances[place] += 1
+        for place in chosen:
+            self.hits[place] += 1
 
     def weights(self, candidates: list[int], num_classes: int) -> list[int]:
-        """The weight of each bin, for the choice of one class."""
+        """The weight of each bin in the choice of one class."""
         weights = []
-        for bin in range(NUM_BINS):
-            count = candidates.count(bin)
-            q = ((50 * self.hits[bin] + 1) << 16) // (50 * self.chances[bin] + num_classes)
+        for place in range(NUM_BINS):
+            count = candidates.count(place)
+            q = ((50 * self.hits[place] + 1) << 16) // (50 * self.chances[place] + num_classes)
             weights.append(1 + (count * q >> 2) if count else 0)
         while sum(weights) > 1 << 24:
             weights = [(weight + 1) >> 1 for weight in weights]
         return weights
 
     def odds(self) -> list[int]:
-        """How often a class of each bin is kept."""
+        """How likely a class of each bin is chosen, times 2**16."""
         pairs = zip(self.hits, self.chances, strict=True)
         return [((5 * hits + 2) << 16) // (5 * chances + 39) for hits, chances in pairs]
+
+
+# topk
+
+
+class Label:
+    """What is read of one label.
+
+    Attributes:
+        hints: (place, class) of each.
+        span: the largest distance below the largest value.
+        leaders: the first classes, in order.
+        below: distance below the largest value of each kept class.
+        values: of each kept class, in the label's order, once all are read.
+        absent: level and slope of the other classes.
+    """
+
+    def __init__(self, hints: Sequence[int], span: int) -> None:
+        self.hints = [(place, class_id) for place, class_id in enumerate(hints) if class_id != -1]
+        self.span = span
+        self.shift = max(0, span.bit_length() - 5)
+        self.leaders: list[int] = []
+        self.below: dict[int, int] = {}
+        self.values: dict[int, float] = {}
+        self.absent = NO_LEVEL
+
+    @property
+    def last_below(self) -> int:
+        """Of the last leader."""
+        return self.below[self.leaders[-1]]
+
+    def add_leader(self, class_id: int, below: int) -> None:
+        """The class of the next rank."""
+        self.leaders.append(class_id)
+        self.below[class_id] = below
+
+    def other_hints(self) -> list[tuple[int, int]]:
+        """Hints that are no leader."""
+        return [(place, class_id) for place, class_id in self.hints if class_id not in self.leaders]
+
+    def order(self) -> list[int]:
+        """The argmax, then by value, then by id."""
+        return sorted(self.below, key=lambda class_id: (class_id != self.leaders[0], self.below[class_id], class_id))
 
 
 class TopKReader:
@@ -355,28 +349,27 @@ class TopKReader:
     def __init__(self, codec: dict[str, Any], payload: bytes, num_classes: int) -> None:
         self.num_classes = num_classes
         self.k: int = codec["k"]
-        self.step: float | None = codec.get("step")
+        self.step: float | None = codec["step"]
         self.absent: str = codec.get("absent", "none")
-        self.keeps_all = self.k == num_classes
         self.symbols = SymbolReader(payload)
         self.memory = Memory(num_classes, self.k)
-        self.value_sums = [0] * num_classes
-        self.rank_tallies = {1: Tally(), 2: Tally()}
+        self.leader_tallies = {rank: Tally() for rank in range(1, NUM_LEADERS)}
         self.kept_tally = Tally()
+        self.value_sums = [0] * num_classes
 
-    def read(self, num_views: int, hints: list[list[int]]) -> list[Label]:
-        """Every label, and a check that nothing is left."""
-        labels = [self._label(hints[view] if hints else []) for view in range(num_views)]
+    def read(self, hints: Sequence[Sequence[int]]) -> list[Label]:
+        """One label for each row of hints."""
+        labels = [self._label(row) for row in hints]
         self.symbols.coder.finish()
         return labels
 
-    def _label(self, hints: list[int]) -> Label:
-        num_further = (self.step is None) + ABSENT_NUMBERS[self.absent]
+    def _label(self, hints: Sequence[int]) -> Label:
+        num_further = (self.step is None) + NUM_ABSENT_NUMBERS[self.absent]
         further = [self.symbols.number(1 + place) for place in range(num_further)]
         label = Label(hints, self.symbols.number(0) if self.k > 1 else 0)
         self._read_argmax(label)
-        if self.keeps_all:
-            self._read_rest(label, self._mean_bins())
+        if self.k == self.num_classes:
+            self._read_rest(label, self._bins_of_means())
             self._learn_means(label)
         else:
             self._read_others(label)
@@ -385,131 +378,118 @@ class TopKReader:
         return label
 
     def _read_others(self, label: Label) -> None:
-        """The classes after the argmax, where some are left out."""
+        """All but the argmax, where some classes are not kept."""
         scores = Scores(self.memory)
-        for _, id in label.other_hints():
-            scores.add(id, 8)
-        for rank in range(1, min(self.k, 4)):
+        for _, class_id in label.other_hints():
+            scores.add(class_id, HINT_WEIGHT)
+        for rank in range(1, min(self.k, NUM_LEADERS + 1)):
             scores.add(label.leaders[-1], RANK_WEIGHTS[rank - 1])
-            if rank < 3:
+            if rank < NUM_LEADERS:
                 self._read_leader(label, rank, scores.bins())
             else:
                 self._read_rest(label, scores.bins())
 
-    # The leaders
-
     def _read_argmax(self, label: Label) -> None:
-        left = set(range(self.num_classes))
-        id = self._hinted(label, 0, left)
-        if id is None:
-            id = sorted(left)[self.symbols.coder.uniform(len(left))]
-        label.lead(id, 0)
+        left = list(range(self.num_classes))
+        class_id = self._hinted(label, 0, left)
+        if class_id is None:
+            class_id = left[self.symbols.coder.uniform(len(left))]
+        label.add_leader(class_id, 0)
 
     def _read_leader(self, label: Label, rank: int, bins: list[int]) -> None:
-        left = set(range(self.num_classes)) - set(label.leaders)
-        id = self._hinted(label, rank, left)
-        if id is None:
-            id = self._from_bins(self.rank_tallies[rank], sorted(left), bins)
-        before = label.below[label.leaders[-1]]
-        if rank == self.k - 1:
-            below = label.span
-        else:
-            below = before + self._value(label, label.span - before, "leader", rank)
-        label.lead(id, below)
+        """The class of a rank, and its value."""
+        left = [class_id for class_id in range(self.num_classes) if class_id not in label.leaders]
+        class_id = self._hinted(label, rank, left)
+        if class_id is None:
+            class_id = self._from_bins(self.leader_tallies[rank], left, bins)
+        most = label.span - label.last_below
+        drop = most if rank == self.k - 1 else self._value(label, most, "leader", rank)
+        label.add_leader(class_id, label.last_below + drop)
 
-    def _hinted(self, label: Label, rank: int, left: set[int]) -> int | None:
-        """The hint that is the class of a rank, if one is; the others are taken out of what is left."""
-        for place, id in label.other_hints():
-            if len(left) == 1 or self.symbols.hint_bit(rank, place):
-                return id
-            left.remove(id)
+    def _hinted(self, label: Label, rank: int, left: list[int]) -> int | None:
+        """The hint that has a rank, or None; rejected ones are removed from the classes `left`."""
+        for place, class_id in label.other_hints():
+            if len(left) == 1 or self.symbols.hint_bit("rank", rank, place):
+                return class_id
+            left.remove(class_id)
         return None
 
     def _from_bins(self, tally: Tally, left: list[int], bins: list[int]) -> int:
-        candidates = [bins[id] for id in left]
+        """One of the classes `left`: its bin, then which of that bin."""
+        candidates = [bins[class_id] for class_id in left]
         chosen = self.symbols.coder.part(tally.weights(candidates, self.num_classes))
         tally.learn(candidates, [chosen])
-        members = [id for id in left if bins[id] == chosen]
+        members = [class_id for class_id in left if bins[class_id] == chosen]
         return members[self.symbols.coder.uniform(len(members))]
 
     def _value(self, label: Label, most: int, *context: Hashable) -> int:
-        return self.symbols.value(most, label.shift, *context, label.span_class)
-
-    # The other kept classes
+        return self.symbols.value(most, label.shift, *context, (label.span >> label.shift) >> 2)
 
     def _read_rest(self, label: Label, bins: list[int]) -> None:
-        most = label.span - label.below[label.leaders[-1]]
-        hints = label.other_hints()
-        self._read_kept_hints(label, hints, most)
-        decided = {*label.leaders, *(id for _, id in hints)}
-        self._read_kept(label, [id for id in range(self.num_classes) if id not in decided], bins, most)
-
-    def _read_kept_hints(self, label: Label, hints: list[tuple[int, int]], most: int) -> None:
+        """Which classes are kept beside the leaders, and their values: hints first."""
+        hints, most = label.other_hints(), label.span - label.last_below
         num_left = self.num_classes - len(label.leaders)
-        for place, id in hints:
+        for place, class_id in hints:
             num_missing = self.k - len(label.below)
             if num_missing == num_left or (num_missing > 0 and self.symbols.hint_bit("kept", place)):
-                label.below[id] = label.span - self._value(label, most, "hint", place)
+                label.below[class_id] = label.span - self._value(label, most, "hint", place)
             num_left -= 1
+        asked = {*label.leaders, *(class_id for _, class_id in hints)}
+        candidates = [class_id for class_id in range(self.num_classes) if class_id not in asked]
+        self._read_kept(label, candidates, bins, most)
+        kept = [bins[class_id] for class_id in candidates if class_id in label.below]
+        self.kept_tally.learn([bins[class_id] for class_id in candidates], kept)
 
     def _read_kept(self, label: Label, candidates: list[int], bins: list[int], most: int) -> None:
+        """Which of some classes are kept, and their values."""
         odds = self.kept_tally.odds()
-        expected = sum(odds[bins[id]] for id in candidates)
-        num_left = len(candidates)
-        remaining = set(candidates)
-        factor = 0
-        for id in range(self.num_classes):
+        expected = sum(odds[bins[class_id]] for class_id in candidates)
+        num_left, factor, block = len(candidates), 0, -1
+        for class_id in candidates:
             num_missing = self.k - len(label.below)
-            if id % 32 == 0:
-                factor = min((num_missing << 28) // max(expected, 1), 32768)
-            if id not in remaining:
-                continue
-            chance = odds[bins[id]]
-            probability = min(max(chance * factor >> 12, 32), 63500)
+            if class_id // 32 > block:
+                factor, block = min((num_missing << 28) // max(expected, 1), 32768), class_id // 32
+            place = bins[class_id]
+            probability = min(max(odds[place] * factor >> 12, 32), 63500)
             if num_missing == num_left or (num_missing > 0 and self.symbols.coder.bit(probability)):
-                label.below[id] = label.span - self._value(label, most, "bin", bins[id])
+                label.below[class_id] = label.span - self._value(label, most, "bin", place)
             num_left -= 1
-            expected -= chance
-        self.kept_tally.learn([bins[id] for id in candidates], [bins[id] for id in candidates if id in label.below])
+            expected -= odds[place]
 
-    # Labels that keep every class
-
-    def _mean_bins(self) -> list[int]:
-        num_labels = self.memory.num_labels
-        return [min(24 * total // (32 * num_labels + 16), NUM_BINS - 1) for total in self.value_sums]
+    def _bins_of_means(self) -> list[int]:
+        """Bins where every class is kept: of each class's mean value."""
+        t = self.memory.num_labels
+        return [min(24 * total // (32 * t + 16), NUM_BINS - 1) for total in self.value_sums]
 
     def _learn_means(self, label: Label) -> None:
-        for id, below in label.below.items():
-            self.value_sums[id] += (label.span - below) >> label.shift
+        for class_id, below in label.below.items():
+            self.value_sums[class_id] += (label.span - below) >> label.shift
         self.memory.num_labels += 1
 
-    # From whole numbers to values
-
     def _set_values(self, label: Label, further: list[int]) -> None:
-        step = self.step
-        if step is None:
-            values = {id: fp16_of_code(further[0] - below) for id, below in label.below.items()}
+        """From whole numbers to logits."""
+        if self.step is None:
+            values = [logit_of_code(further[0] - label.below[class_id]) for class_id in label.order()]
+            levels = further[1:]
         else:
-            values = {id: -below * step for id, below in label.below.items()}
-        label.value_of = {id: float32(value) for id, value in values.items()}
-        label.absent = self._absent_level(min(values.values()), further[self.step is None :])
+            values = [-label.below[class_id] * self.step for class_id in label.order()]
+            levels = further
+        label.values = dict(zip(label.order(), map(as_float32, values), strict=True))
+        if levels and self.k < self.num_classes:
+            label.absent = self._absent_level(min(values), *levels)
 
-    def _absent_level(self, smallest: float, numbers: list[int]) -> tuple[float, float]:
-        if not numbers:
-            return -math.inf, 0.0
+    def _absent_level(self, smallest: float, a: int, b: int = 0) -> tuple[float, float]:
+        """Level and slope."""
         unit = 1 / 16
         if self.step is not None:
             unit = self.step if self.absent == "minimum" else 2 * self.step
-        level = smallest - numbers[0] * unit
-        if self.absent != "tail":
-            return float32(level), 0.0
-        slope = numbers[1] * unit / 0.95
-        return float32(level - slope), float32(slope)
+        slope = b * unit / 0.95
+        return as_float32(smallest - a * unit - slope), as_float32(slope)
 
 
-def fp16_of_code(code: int) -> float:
-    """The number of an fp16's code, in which codes are in the order of their numbers."""
+def logit_of_code(code: int) -> float:
+    """The fp16 number of a code; codes have the order of their numbers."""
     if not 0x0400 <= code <= 0xFBFF:
-        raise ValueError(f"{code:#x} is no finite fp16")
+        raise DamagedError(f"fp16 has no finite number with the code {code:#x}")
     bits = code ^ 0x8000 if code & 0x8000 else code ^ 0xFFFF
     return float(struct.unpack("<e", struct.pack("<H", bits))[0])

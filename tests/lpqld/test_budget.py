@@ -18,7 +18,7 @@ LABELS = made_up_labels(IMAGES, 20, shard_views=170)
 CODECS = {"dense": Dense(), "top 3 fp16": TopK(3), "top 3 steps": TopK(3, 0.25), "top 1 steps": TopK(1, 0.01)}
 SMALLER = st.one_of(
     st.just(Dense()),
-    st.builds(TopK, st.integers(1, 10), st.one_of(st.none(), st.floats(0.001, 10))),
+    st.builds(TopK, st.integers(1, 10), st.one_of(st.none(), st.floats(0.01, 10))),
 )
 
 

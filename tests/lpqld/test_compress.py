@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lpqld.budget import PrefixSizes
 from lpqld.codec import Dense, TopK
 from lpqld.compress import encode, keep_share, smaller_codec
 from lpqld.errors import ConfigError
@@ -209,3 +210,16 @@ def test_decoding_in_memory_is_reading_from_disk(tmp_path):
     assert equal_logits(opened.labels.logits, encoded.decode().logits)
     assert opened.labels.spec == encoded.spec
     assert np.isclose(opened.spec.prune_ratio, 1 - 333 / 600)
+
+
+def test_shards_of_smaller_labels_are_merged(labels, monkeypatch):
+    monkeypatch.setattr("lpqld.compress._SHARD_LOGITS", 350)
+    assert [encode(labels, codec).spec.shard_views for codec in (Dense(), TopK(3), TopK(2), TopK(1))] == [
+        50,
+        100,
+        150,
+        350,
+    ]
+    merged = encode(labels, TopK(2, 0.25))
+    assert equal_logits(merged.decode().logits, encode(labels, TopK(2, 0.25)).decode().logits)
+    assert PrefixSizes(labels, TopK(2, 0.25)).num_bytes(120) == merged.num_bytes
