@@ -25,9 +25,10 @@ lint: .venv/installed
 SECONDS ?= 300
 fuzz: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[fuzz]'
-	mkdir -p build/fuzz/payload build/fuzz/manifest
-	cd build/fuzz && ../../$(BIN)/python ../../tests/fuzz_decoder.py payload -max_total_time=$(SECONDS) -max_len=400
-	cd build/fuzz && ../../$(BIN)/python ../../tests/fuzz_decoder.py manifest -max_total_time=$(SECONDS) -max_len=4000
+	for target in payload manifest; do \
+	  PYTHONPATH=. $(BIN)/python tests/fuzz_decoder.py $$target build/fuzz/$$target \
+	    -max_total_time=$(SECONDS) -max_len=2000 -artifact_prefix=build/fuzz/ || exit 1; \
+	done
 
 # Seconds of the demo by phase, its memory, and the ratios that the README states.
 bench: .venv/installed

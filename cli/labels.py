@@ -19,8 +19,8 @@ Codec = Annotated[
     str | None,
     typer.Option(
         "--codec",
-        help="How labels are encoded: topk (other classes get nothing), topk-min, topk-share, topk-tail (they get the "
-        "label's minimum, an equal share at T = 4, or at any T), dense, lowrank, hard.",
+        help="How labels are encoded: topk (other classes get nothing), topk-min, topk-share, topk-tail (they get "
+        "the label's minimum, an equal share at T = 4, or at any T), dense, lowrank, hard.",
     ),
 ]
 
@@ -42,6 +42,7 @@ def describe(label_set: Any) -> dict[str, Any]:
         "num_classes": spec.num_classes,
         "num_views": spec.num_views,
         "prune_ratio": spec.prune_ratio,
+        "select": spec.select or "first",
         "codec": spec.codec.to_json(),
         "bytes": num_bytes,
         "bytes_per_view": num_bytes["total"] / spec.num_views,
@@ -146,18 +147,32 @@ def compress(
     codec: Codec = None,
     k: K = None,
     bits: Annotated[int | None, typer.Option("--bits", min=2, max=16, help="Bits per value; 16 is fp16.")] = None,
+    select: Annotated[
+        str,
+        typer.Option(
+            "--select",
+            help="Which views of each image are kept: first (as SRC has them), or those with the highest or lowest "
+            "confidence, entropy or number of classes above 1/C (at T = 1): confidence, low-confidence, entropy, "
+            "low-entropy, classes, low-classes.",
+        ),
+    ] = "first",
 ) -> Answer:
     """Prune and re-encode a label set.
 
-    Example: lpqld compress labels small --prune-ratio 0.9 --k 5 --bits 4
+    Every image keeps its first views, or those that --select prefers. Examples:
+
+    lpqld compress labels small --prune-ratio 0.9 --k 5 --bits 4
+
+    lpqld compress labels sure --budget 50KB --select confidence
     """
     from lpqld.budget import fill_budget
     from lpqld.compress import encode, keep_share, smaller_codec
     from lpqld.labels import LabelSet
+    from lpqld.select import reordered
 
     if prune_ratio is not None and budget is not None:
         raise ConfigError("--prune-ratio and --budget both say how many views to keep; pass one of them")
-    labels = LabelSet.open(src).labels
+    labels = reordered(LabelSet.open(src), select)
     spec = labels.spec
     chosen = smaller_codec(labels, name=codec, k=k, bits=bits)
     if budget is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lpqld.bitpack import packed_size
 from lpqld.codec import Codec
 from lpqld.compress import EncodedLabels, check_recoverable, encode, recoded
 from lpqld.errors import ConfigError
@@ -69,9 +70,10 @@ class PrefixSizes:
         full, rest = divmod(num_views, spec.shard_views)
         while len(self._sizes) < full + (rest > 0):
             index = len(self._sizes)
-            start, hints = index * spec.shard_views, spec.hints_in_shard(index)
-            logits = self.labels.logits.take(slice(start, start + len(hints)))
-            self._sizes.append(HEADER.size + self.codec.sizes(logits, num_classes=spec.num_classes, hints=hints))
+            logits, numbers = self.labels.in_shard(spec, index)
+            hints = spec.hints_in_shard(index, numbers)
+            payload = self.codec.sizes(logits, num_classes=spec.num_classes, hints=hints)
+            self._sizes.append(HEADER.size + packed_size(np.arange(len(payload)), spec.number_bits) + payload)
         files = [int(sizes[-1]) for sizes in self._sizes[:full]]
         return [*files, int(self._sizes[full][rest])] if rest else files
 

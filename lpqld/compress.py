@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from lpqld.codec import Codec, Dense, Logits, TopK, codec_for
+from lpqld.codec import Codec, Dense, TopK, codec_for
 from lpqld.errors import ConfigError
 from lpqld.labels import Labels
 from lpqld.manifest import MANIFEST_FILE, Manifest
 from lpqld.shards import Shard, decode_shard, encode_shard, shard_file
 from lpqld.spec import LabelSpec
 from lpqld.store import sweep_temporary_files, write_atomically
-
 
 # A shard of a set that is made from another: at most so many labels, and logits (64 MiB decoded).
 _SHARD_VIEWS, _SHARD_LOGITS = 2**16, 2**23
@@ -43,7 +42,7 @@ class EncodedLabels:
     def decode(self) -> Labels:
         """The labels as a reader of the written files gets them."""
         parts = [decode_shard(self.spec, index, content) for index, content in enumerate(self.shards)]
-        return Labels(self.spec, Logits.concatenate(parts))
+        return Labels.of_shards(self.spec, parts)
 
     def write(self, folder: Path) -> None:
         """Write shards, then the manifest, into an empty or new folder.
@@ -81,11 +80,7 @@ def encode(
         )
     check_recoverable(labels, codec)
     spec = recoded(source, codec, num_views=count, recipe=recipe)
-    shards = []
-    for index in range(spec.num_shards):
-        start = index * spec.shard_views
-        logits = labels.logits.take(slice(start, start + spec.views_in_shard(index)))
-        shards.append(encode_shard(spec, index, logits))
+    shards = (encode_shard(spec, index, *labels.in_shard(spec, index)) for index in range(spec.num_shards))
     return EncodedLabels(spec, tuple(shards))
 
 

@@ -76,9 +76,7 @@ class ViewDataset(Dataset[LabelBatch]):
             DataError: the labels were made for other images.
         """
         decoded = labels.labels if isinstance(labels, LabelSet) else labels
-        spec = decoded.spec
-        bound = decoded.images_of(images)
-        self._setup(bound, Views(bound, spec.view_rule, spec.seed), decoded.logits, spec.num_views, device)
+        self._setup(decoded.views_of(images), decoded.logits, decoded.spec.num_views, device)
 
     @classmethod
     def hard(
@@ -86,12 +84,11 @@ class ViewDataset(Dataset[LabelBatch]):
     ) -> ViewDataset:
         """The hard-label baseline: fresh views every epoch, each with its image's class."""
         dataset = cls.__new__(cls)
-        dataset._setup(images, Views(images, rule, seed), None, images.num_images * num_epochs, device)
+        dataset._setup(Views(images, rule, seed), None, images.num_images * num_epochs, device)
         return dataset
 
-    def _setup(
-        self, images: ImageSet, views: Views, logits: Logits | None, num_labels: int, device: torch.device | str
-    ) -> None:
+    def _setup(self, views: Views, logits: Logits | None, num_labels: int, device: torch.device | str) -> None:
+        images = views.images
         self.images, self.device, self.num_labels = images, torch.device(device), num_labels
         self._views, self._logits = views, logits
         # Drawn at once, views cost a twentieth of batch by batch; a view's parameters are 120 bytes.

@@ -12,7 +12,7 @@ from lpqld.errors import DataError
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.teacher import Teacher
-from lpqld.views import Views, render
+from lpqld.views import render
 
 TEMPERATURES = (20.0, 7.0, 2.0, 1.0)
 _SAMPLE_STREAM = 5
@@ -28,22 +28,27 @@ def probabilities(logits: Logits, temperature: float, num_classes: int) -> NDArr
     return weights / weights.sum(axis=1, keepdims=True)
 
 
+def entropies(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Entropy of each row of probabilities [N, C], in nats: [N]."""
+    return np.asarray(-(p * np.log(np.where(p > 0, p, 1))).sum(axis=1))
+
+
 def entropy(labels: Labels, temperature: float = 1.0) -> float:
     """Mean entropy of the labels at `temperature`, in nats."""
     total = 0.0
     for start in range(0, labels.spec.num_views, _CHUNK):
         p = probabilities(labels.logits.take(slice(start, start + _CHUNK)), temperature, labels.spec.num_classes)
-        total -= float((p * np.log(np.where(p > 0, p, 1))).sum())
+        total += float(entropies(p).sum())
     return total / labels.spec.num_views
 
 
 def total_variation(labels: Labels, reference: Labels) -> dict[float, float]:
     """Mean total-variation distance, in [0, 1], between two label sets' targets, by temperature.
 
-    Compared are the views that both hold, which are the first ones of each.
+    Compared are the views that both hold: the first ones of each, or those that were selected for both.
 
     Raises:
-        DataError: the sets are of other images or other views.
+        DataError: the sets are of other images or other views, or share none.
     """
     ours, theirs = labels.spec, reference.spec
     if (ours.images.fingerprint, ours.images.ids, ours.view_rule, ours.seed) != (
@@ -56,15 +61,26 @@ def total_variation(labels: Labels, reference: Labels) -> dict[float, float]:
             f"these label sets hold other views and cannot be compared: images {ours.images.fingerprint[:16]} and "
             f"{theirs.images.fingerprint[:16]}, seeds {ours.seed} and {theirs.seed}"
         )
-    count = min(ours.num_views, theirs.num_views)
+    views, first, second = np.intersect1d(_places(labels), _places(reference), return_indices=True)
+    if not len(views):
+        raise DataError(
+            f"these label sets share no view and cannot be compared: views were selected by {ours.select or 'number'} "
+            f"and {theirs.select or 'number'}"
+        )
     distances = dict.fromkeys(TEMPERATURES, 0.0)
-    for start in range(0, count, _CHUNK):
-        chunk = slice(start, min(start + _CHUNK, count))
+    for start in range(0, len(views), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
         for temperature in TEMPERATURES:
-            p = probabilities(labels.logits.take(chunk), temperature, ours.num_classes)
-            q = probabilities(reference.logits.take(chunk), temperature, ours.num_classes)
+            p = probabilities(labels.logits.take(first[chunk]), temperature, ours.num_classes)
+            q = probabilities(reference.logits.take(second[chunk]), temperature, ours.num_classes)
             distances[temperature] += float(np.abs(p - q).sum()) / 2
-    return {temperature: distance / count for temperature, distance in distances.items()}
+    return {temperature: distance / len(views) for temperature, distance in distances.items()}
+
+
+def _places(labels: Labels) -> NDArray[np.int64]:
+    """Where each label's view stands among all views of its images, none selected: the same place, the same view."""
+    num_images = labels.spec.num_images
+    return labels.view_numbers * num_images + np.arange(labels.spec.num_views) % num_images
 
 
 @torch.inference_mode()
@@ -82,10 +98,9 @@ def largest_difference(
     spec = labels.spec
     if teacher.num_classes != spec.num_classes:
         raise DataError(f"the teacher has {teacher.num_classes} classes, the labels {spec.num_classes}")
-    bound = labels.images_of(images)
-    views = Views(bound, spec.view_rule, spec.seed)
+    views = labels.views_of(images)
     sample = np.sort(permutation(seed, _SAMPLE_STREAM, 0, spec.num_views)[:num_views])
-    pixels, teacher = bound.pixels.to(device), teacher.to(device).eval()
+    pixels, teacher = views.images.pixels.to(device), teacher.to(device).eval()
     step = spec.codec.step if isinstance(spec.codec, TopK) and spec.codec.step else _HALF_PRECISION_STEP
     assert isinstance(spec.codec, TopK | Dense)
     largest = 0.0

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lpqld.bitpack import pack, packed_size, unpack
 from lpqld.errors import DataError
 
 _LONGEST_TEXT = 4096
@@ -100,7 +101,7 @@ class Fields:
             content = base64.b64decode(text, validate=True)
         except (TypeError, ValueError) as error:
             raise DataError(f"{self.path(name)}.packed is not base64") from error
-        expected, packed = (count * bits + 7) // 8, Packed(bits, content)
+        expected, packed = packed_size(count, bits), Packed(bits, content)
         if len(content) != expected:
             raise DataError(f"{self.path(name)}.packed must hold {expected} bytes, found {len(content)}")
         if Packed.of(packed.unpack(count)) != packed:
@@ -124,18 +125,11 @@ class Packed:
     def of(cls, values: NDArray[np.integer]) -> Packed:
         """Pack numbers from 0 to 2**32 - 1, of which one at least is above 0."""
         bits = int(values.max()).bit_length()
-        spread = np.empty((len(values), bits), dtype=np.uint8)
-        for place in range(bits):
-            spread[:, place] = values >> (bits - 1 - place) & 1
-        return cls(bits, np.packbits(spread).tobytes())
+        return cls(bits, pack(values, bits))
 
     def unpack(self, count: int) -> NDArray[np.int64]:
         """The `count` numbers."""
-        spread = np.unpackbits(np.frombuffer(self.content, dtype=np.uint8), count=count * self.bits)
-        values = np.zeros(count, dtype=np.int64)
-        for column in spread.reshape(count, self.bits).T:
-            values = values << 1 | column
-        return values
+        return unpack(self.content, count, self.bits)
 
     def to_json(self) -> dict[str, Any]:
         """The width in bits, and the bytes as base64."""

@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lpqld.codec import Logits
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.manifest import MANIFEST_FILE, Manifest
-from lpqld.shards import SHARD_SUFFIX, read_shard, shard_file
+from lpqld.shards import SHARD_SUFFIX, ShardLabels, read_shard, shard_file
 from lpqld.spec import LabelSpec
 from lpqld.store import TEMPORARY_SUFFIX
+from lpqld.views import Views
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The decoded labels of `spec.num_views` views, in the order of `views.Views`."""
+    """The decoded labels of `spec.num_views` views, in the order of `views.Views`.
+
+    `numbers`, int64 [num_views], are the view numbers where views were selected (`spec.select`), else None: then
+    position p has view p // num_images.
+    """
 
     spec: LabelSpec
     logits: Logits
+    numbers: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.numbers is None) != (self.spec.select is None):
+            raise ConfigError(f"labels have view numbers where views were selected, only there: {self.spec.select!r}")
+
+    @classmethod
+    def of_shards(cls, spec: LabelSpec, parts: Sequence[ShardLabels]) -> Labels:
+        """All shards' labels together."""
+        numbers = [part.numbers for part in parts if part.numbers is not None]
+        logits = Logits.concatenate([part.logits for part in parts])
+        return cls(spec, logits, np.concatenate(numbers) if numbers else None)
+
+    def in_shard(self, spec: LabelSpec, index: int) -> ShardLabels:
+        """What shard `index` holds of a set of `spec`, whose labels are the first ones of these."""
+        start = index * spec.shard_views
+        where = slice(start, start + spec.views_in_shard(index))
+        return ShardLabels(self.logits.take(where), None if self.numbers is None else self.numbers[where])
+
+    @property
+    def view_numbers(self) -> NDArray[np.int64]:
+        """The number of each label's view, int64 [num_views]."""
+        return np.arange(self.spec.num_views) // self.spec.num_images if self.numbers is None else self.numbers
 
     def images_of(self, images: ImageSet) -> ImageSet:
         """The images that these labels were made for, in their order, out of `images`.
@@ -30,6 +61,10 @@ class Labels:
             DataError: they are not there; the message holds both fingerprints.
         """
         return select_images(self.spec, images)
+
+    def views_of(self, images: ImageSet) -> Views:
+        """The views of these labels, by position; `images` as in `images_of`, which are then `Views.images`."""
+        return Views(self.images_of(images), self.spec.view_rule, self.spec.seed, self.numbers)
 
 
 @dataclass(frozen=True)
@@ -57,7 +92,7 @@ class LabelSet:
         """What the manifest says."""
         return self.manifest.spec
 
-    def shards(self) -> Iterator[Logits]:
+    def shards(self) -> Iterator[ShardLabels]:
         """The labels, one shard in memory at a time."""
         for index, shard in enumerate(self.manifest.shards):
             yield read_shard(self.folder, self.spec, index, shard)
@@ -65,7 +100,7 @@ class LabelSet:
     @cached_property
     def labels(self) -> Labels:
         """All labels, decoded and verified."""
-        return Labels(self.spec, Logits.concatenate(list(self.shards())))
+        return Labels.of_shards(self.spec, list(self.shards()))
 
     @property
     def files(self) -> list[str]:

@@ -55,9 +55,18 @@ class Manifest:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
         try:
-            return cls(*_READERS[_version(document := _checked(content))](document))
+            return cls.from_json(_checked(content))
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Manifest:
+        """The manifest that a document without its checksum describes.
+
+        Raises:
+            DataError: a field is wrong, or it is of a version that this lpqld does not read.
+        """
+        return cls(*_READERS[_version(document)](document))
 
 
 def _checked(content: bytes) -> dict[str, Any]:

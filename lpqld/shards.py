@@ -1,4 +1,4 @@
-"""Shards: binary files of a header and a codec's payload."""
+"""Shards: binary files of a header, view numbers where views were selected, and a codec's payload."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lpqld.bitpack import pack, packed_size, unpack
 from lpqld.codec import Logits
 from lpqld.errors import DataError
 from lpqld.fields import Fields
@@ -18,6 +22,13 @@ SHARD_SUFFIX = ".lpqld"
 # Magic, format version, zero, shard index, labels in the shard, first bytes of the specification's fingerprint.
 HEADER = struct.Struct("<4sHHII8s")
 _MAGIC = b"LPQL"
+
+
+class ShardLabels(NamedTuple):
+    """The labels in a shard; where views were selected, the number of each one's view, int64 [B]."""
+
+    logits: Logits
+    numbers: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,10 @@ class Shard:
         Raises:
             DataError: a field is wrong, or the file would be larger than any that holds so many labels.
         """
-        largest = HEADER.size + spec.codec.max_bytes(spec.views_in_shard(index), spec.num_classes)
-        shard = cls(fields.integer("bytes", HEADER.size, largest), fields.digest("sha256"))
+        num_views = spec.views_in_shard(index)
+        smallest = HEADER.size + packed_size(num_views, spec.number_bits)
+        largest = smallest + spec.codec.max_bytes(num_views, spec.num_classes)
+        shard = cls(fields.integer("bytes", smallest, largest), fields.digest("sha256"))
         fields.finish()
         return shard
 
@@ -54,21 +67,41 @@ def shard_file(index: int) -> str:
     return f"labels-{index:05d}{SHARD_SUFFIX}"
 
 
-def encode_shard(spec: LabelSpec, index: int, logits: Logits) -> bytes:
-    """The bytes of shard `index`, whose labels are `logits`."""
-    hints = spec.hints_in_shard(index)
-    return _header(spec, index) + spec.codec.encode(logits, num_classes=spec.num_classes, hints=hints)
+def encode_shard(spec: LabelSpec, index: int, logits: Logits, numbers: NDArray[np.int64] | None = None) -> bytes:
+    """The bytes of shard `index`, whose labels are `logits`, of the views `numbers` where they were selected."""
+    hints = spec.hints_in_shard(index, numbers)
+    packed = b"" if numbers is None else pack(numbers, spec.number_bits)
+    return _header(spec, index) + packed + spec.codec.encode(logits, num_classes=spec.num_classes, hints=hints)
 
 
-def decode_shard(spec: LabelSpec, index: int, content: bytes) -> Logits:
+def decode_shard(spec: LabelSpec, index: int, content: bytes) -> ShardLabels:
     """The labels in the bytes of shard `index`.
 
     Raises:
         DataError: the bytes are not that shard.
     """
     check_header(spec, index, content)
-    num_views, hints = spec.views_in_shard(index), spec.hints_in_shard(index)
-    return spec.codec.decode(content[HEADER.size :], num_views=num_views, num_classes=spec.num_classes, hints=hints)
+    num_views, num_classes = spec.views_in_shard(index), spec.num_classes
+    end = HEADER.size + packed_size(num_views, spec.number_bits)
+    numbers = None if spec.select is None else _read_numbers(spec, index, content[HEADER.size : end])
+    hints = spec.hints_in_shard(index, numbers)
+    return ShardLabels(
+        spec.codec.decode(content[end:], num_views=num_views, num_classes=num_classes, hints=hints), numbers
+    )
+
+
+def _read_numbers(spec: LabelSpec, index: int, packed: bytes) -> NDArray[np.int64]:
+    """The view numbers that shard `index` begins with; within it, each one of an image's views once."""
+    count, bits = spec.views_in_shard(index), spec.number_bits
+    numbers = unpack(packed, count, bits)
+    if pack(numbers, bits) != packed:
+        raise DataError(f"damaged: {len(packed)} bytes are not {count} view numbers in {bits} bits each and zeros")
+    if numbers.max() >= spec.full_views:
+        raise DataError(f"damaged: there is a view number {numbers.max()}, of {spec.full_views} views from 0")
+    images = (index * spec.shard_views + np.arange(count)) % spec.num_images
+    if len(np.unique(numbers * spec.num_images + images)) < count:
+        raise DataError("damaged: it holds a view of an image twice")
+    return numbers
 
 
 def check_header(spec: LabelSpec, index: int, content: bytes) -> None:
@@ -96,7 +129,7 @@ def check_header(spec: LabelSpec, index: int, content: bytes) -> None:
     raise DataError(f"damaged header: {num_views} labels and {reserved}, expected {expected_views} and 0")
 
 
-def read_shard(folder: Path, spec: LabelSpec, index: int, shard: Shard) -> Logits:
+def read_shard(folder: Path, spec: LabelSpec, index: int, shard: Shard) -> ShardLabels:
     """Read and verify one shard.
 
     Raises:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lpqld.codec import Codec, codec_from_json
 from lpqld.errors import ConfigError, DataError
-from lpqld.fields import Fields, is_plain
+from lpqld.fields import Fields, is_plain, is_text
 from lpqld.references import ImagesRef, TeacherRef, without_none
 from lpqld.store import canonical_json, fingerprint
 from lpqld.views import ViewOrder, ViewRule
@@ -33,11 +33,13 @@ class LabelSpec:
 
     Attributes:
         num_images, num_classes: of the image set.
-        num_views: labels in all; position p is view p // num_images of image order[p % num_images] (views.Views).
+        num_views: labels in all; position p is view p // num_images of image order[p % num_images] (views.Views),
+            or, with `select`, the view that its shard says.
         full_views: views per image before pruning, what `prune_ratio` refers to.
         seed: of the views.
         batch_size: the teacher's batches; they are part of what makes a repeated job byte-identical.
         shard_views: labels per shard.
+        select: what the views of each image are in the order of (`select.reordered`); None where that is their number.
         recipe: the student recipe, or None.
     """
 
@@ -53,6 +55,7 @@ class LabelSpec:
     images: ImagesRef
     teacher: TeacherRef
     recipe: dict[str, Any] | None = None
+    select: str | None = None
 
     def __post_init__(self) -> None:
         _check("num_images", self.num_images, 1, MAX_IMAGES)
@@ -71,6 +74,8 @@ class LabelSpec:
                 f"{self.num_views} labels of {kept} classes in shards of shard_views={self.shard_views}: a set has at "
                 f"most {MAX_SHARDS} shards, each of at most {MAX_SHARD_LOGITS} logits"
             )
+        if self.select is not None and not is_text(self.select):
+            raise ConfigError(f"select must be printable text, found {self.select!r:.60}")
         if self.recipe is not None:
             _check_recipe(self.recipe)
 
@@ -108,10 +113,22 @@ class LabelSpec:
         """The class of each image [N]."""
         return self.images.image_classes(self.num_images, self.num_classes)
 
-    def hints_in_shard(self, index: int) -> NDArray[np.int32]:
-        """What codecs may know of each label in a shard: its image's class and its partner's (`ViewOrder.classes`)."""
+    @property
+    def number_bits(self) -> int:
+        """Bits that a shard spends on the number of each label's view: none where its position says it."""
+        return 0 if self.select is None else (self.full_views - 1).bit_length()
+
+    def hints_in_shard(self, index: int, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int32]:
+        """What codecs may know of each label in a shard: its image's class and its partner's (`ViewOrder.classes`).
+
+        Args:
+            index: of the shard.
+            numbers: those of its labels' views, where they were selected.
+        """
+        assert (numbers is None) == (self.select is None)
         start = index * self.shard_views
-        return self._view_order.classes(np.arange(start, start + self.views_in_shard(index)))
+        rows, views = self._view_order.rows_and_numbers(np.arange(start, start + self.views_in_shard(index)))
+        return self._view_order.classes(rows, views if numbers is None else numbers)
 
     @cached_property
     def _view_order(self) -> ViewOrder:
@@ -134,6 +151,7 @@ class LabelSpec:
             "images": self.images.to_json(),
             "teacher": self.teacher.to_json(),
             "recipe": self.recipe,
+            "select": self.select,
         }
         return without_none(document)
 
@@ -172,6 +190,7 @@ class LabelSpec:
             images=ImagesRef.from_json(fields.fields("images"), num_images, num_classes),
             teacher=TeacherRef.from_json(fields.fields("teacher")),
             recipe=fields.value("recipe") if "recipe" in fields else None,
+            select=fields.text("select") if "select" in fields else None,
         )
         fields.finish()
         return spec

@@ -118,23 +118,31 @@ class ViewOrder:
 
     Positions run view by view: position p is view p // N of image `order[p % N]`, where `order` lists the images by
     rank within their class, then class. So the first labels of a set are themselves a complete smaller set, with
-    numbers of views per image that differ by at most one.
+    numbers of views per image that differ by at most one. Where views were selected, `numbers` says which view of its
+    image a position has.
     """
 
-    def __init__(self, ids: NDArray[np.int64], labels: NDArray[np.integer], rule: ViewRule, seed: int) -> None:
+    def __init__(
+        self,
+        ids: NDArray[np.int64],
+        labels: NDArray[np.integer],
+        rule: ViewRule,
+        seed: int,
+        numbers: NDArray[np.int64] | None = None,
+    ) -> None:
         """`ids` and `labels` (classes) of the images, [N] each."""
-        self.ids, self.labels, self.rule, self.seed = ids, labels, rule, seed
+        self.ids, self.labels, self.rule, self.seed, self._numbers = ids, labels, rule, seed, numbers
         ranks = ranks_in_class(labels)
         self.order = np.lexsort((labels, ranks))
         self._num_up_to_rank = np.searchsorted(ranks[self.order], ranks, side="right")
 
     def rows_and_numbers(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows in the image set and view numbers at `positions`."""
-        return self.order[positions % len(self.order)], positions // len(self.order)
+        numbers = positions // len(self.order) if self._numbers is None else self._numbers[positions]
+        return self.order[positions % len(self.order)], numbers
 
-    def classes(self, positions: NDArray[np.int64]) -> NDArray[np.int32]:
+    def classes(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[np.int32]:
         """Class of the image and of its partner, [B, 2]; -1 for the partner where the rule does not mix."""
-        rows, views = self.rows_and_numbers(positions)
         partners = np.full(len(rows), -1)
         if self.rule.mix != "none":
             words = random_words(self.seed, _VIEW_STREAM, self.ids[rows], views, _BLOCK_MAIN)
@@ -149,8 +157,8 @@ class ViewOrder:
 class Views(ViewOrder):
     """All views of an image set and their parameters."""
 
-    def __init__(self, images: ImageSet, rule: ViewRule, seed: int) -> None:
-        super().__init__(images.ids, images.labels.numpy(), rule, seed)
+    def __init__(self, images: ImageSet, rule: ViewRule, seed: int, numbers: NDArray[np.int64] | None = None) -> None:
+        super().__init__(images.ids, images.labels.numpy(), rule, seed, numbers)
         self.images = images
 
     def draw(self, positions: NDArray[np.int64]) -> ViewParams:

@@ -17,7 +17,6 @@ from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.sizes import format_bytes
 from lpqld.store import write_atomically
-from lpqld.views import Views
 from sweeps.config import SweepConfig
 from sweeps.data import open_images
 from sweeps.folder import CONFIG_FILE
@@ -88,8 +87,7 @@ def write_parquet(label_set: LabelSet, images: ImageSet, point: Point, target: P
     height, width); flip, partner_id, partner_flip, lam, color.
     """
     labels = label_set.labels
-    bound = labels.images_of(images)
-    views = Views(bound, labels.spec.view_rule, labels.spec.seed)
+    views = labels.views_of(images)
     positions = np.arange(labels.spec.num_views)
     params, (_, numbers) = views.draw(positions), views.rows_and_numbers(positions)
 
@@ -99,13 +97,13 @@ def write_parquet(label_set: LabelSet, images: ImageSet, point: Point, target: P
 
     table = pa.table(
         {
-            "image_id": bound.ids[params.rows],
+            "image_id": views.ids[params.rows],
             "view": numbers,
             "ids": lists(labels.logits.ids),
             "values": lists(labels.logits.values),
             "crop": lists(params.crop),
             "flip": params.flip,
-            "partner_id": bound.ids[params.partner],
+            "partner_id": views.ids[params.partner],
             "partner_crop": lists(params.partner_crop),
             "partner_flip": params.partner_flip,
             "lam": params.lam,

@@ -169,4 +169,4 @@ def _claim(folder: Path, spec: LabelSpec) -> None:
 
 def _differences(found: LabelSpec, wanted: LabelSpec) -> str:
     ours, theirs = wanted.to_json(), found.to_json()
-    return ", ".join(key for key in ours if ours[key] != theirs.get(key) and key != "recipe")
+    return ", ".join(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key) and key != "recipe")

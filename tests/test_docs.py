@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lpqld.codec import Logits, TopK
+from lpqld.codec import TopK
 from lpqld.compress import encode
 from lpqld.fit import fit_teacher
 from lpqld.images import ImageSet
@@ -35,7 +35,7 @@ def label_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labeler = Labeler(teacher, images, rule, 0, device)
     shards = [decode_shard(spec, index, labeler.shard(spec, index)) for index in range(spec.num_shards)]
     folder = tmp_path_factory.mktemp("docs") / "labels"
-    encode(Labels(spec, Logits.concatenate(shards)), TopK(5, step=0.25)).write(folder)
+    encode(Labels.of_shards(spec, shards), TopK(5, step=0.25)).write(folder)
     return folder
 
 

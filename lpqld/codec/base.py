@@ -132,6 +132,16 @@ def check_classes(num_classes: int) -> None:
         raise DataError(f"labels have 2 to {LARGEST_NUM_CLASSES} classes, found {num_classes}")
 
 
+def check_positive(name: str, value: float | None) -> None:
+    """Refuse an option that is neither None nor a finite number above 0.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if value is not None and (type(value) not in (int, float) or not 0 < value < float("inf")):
+        raise ConfigError(f"{name} must be a positive number, found {value!r}")
+
+
 def check_hints(hints: NDArray[np.int32] | None, num_views: int, num_classes: int) -> NDArray[np.int32]:
     """Hints as codecs use them, int32 [N, H]: none where a second one repeats the first.
 

@@ -26,7 +26,7 @@ _ALPHA = 1024
 _RANK_WEIGHTS = np.array(
     [16, 15, 14, 14, 13, 12, 12, 11, 11, 10, 10, 9, 9, 8, 8, 7, 7, 7, 6, 6, 6, 5, 5, 5], dtype=np.int64
 )
-_HINT_WEIGHT = 8
+_HINT_WEIGHT = 4
 _HEAVIEST_ROW = 65535
 
 

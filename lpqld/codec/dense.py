@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codec.base import Logits, as_half, check_classes, check_finite, check_length, dense_ids
+from lpqld.codec.base import Logits, as_half, check_classes, check_finite, check_length, check_positive, dense_ids
 from lpqld.codec.topk import TopK
 from lpqld.errors import ConfigError, DataError
 
@@ -26,8 +26,7 @@ class Dense:
     step: float | None = None
 
     def __post_init__(self) -> None:
-        if self.step is not None:
-            TopK(1, self.step)
+        check_positive("step", self.step)
 
     def encode(
         self,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.codec.adaptive import LARGEST_NUMBER, NUMBER_CONTEXTS, code_number, fresh_odds
-from lpqld.codec.base import Logits, check_classes, check_finite, dense_ids
+from lpqld.codec.base import Logits, check_classes, check_finite, check_positive, dense_ids
 from lpqld.codec.range_coder import (
     ONE,
     POSITION,
@@ -53,8 +53,7 @@ class LowRank:
     basis: str
 
     def __post_init__(self) -> None:
-        if not (0 < self.step < float("inf")):
-            raise ConfigError(f"step must be a positive number, found {self.step}")
+        check_positive("step", self.step)
         num_classes, rank = len(_unpacked(self.mean, "<f2")), len(_unpacked(self.scales, "<f4"))
         if not 1 <= rank <= MAX_RANK or len(_unpacked(self.basis, "i1")) != rank * num_classes:
             raise ConfigError(f"a basis of {rank} directions (1 to {MAX_RANK}) and {num_classes} classes does not fit")

@@ -9,11 +9,14 @@ integers below 2**57 occur, so every machine computes the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 from numpy.typing import NDArray
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -28,14 +31,23 @@ LARGEST_TOTAL = 1 << 24
 
 
 def compiled(function: Function) -> Function:
-    """Compile with numba, without the interpreter's lock; kept on disk for the next process where a folder allows it.
-
-    A change to a function in another file does not renew the kept code of those that call it: touch them too.
-    """
+    """Compile with numba, without the interpreter's lock; kept on disk for the next process where a folder allows it."""
+    elsewhere = config.CACHE_DIR
+    config.CACHE_DIR = elsewhere or _folder_of_compiled()
     try:
         return cast(Function, njit(cache=True, nogil=True)(function))
     except RuntimeError:  # no folder to keep it in
         return cast(Function, njit(nogil=True)(function))
+    finally:
+        config.CACHE_DIR = elsewhere
+
+
+@cache
+def _folder_of_compiled() -> str:
+    """A folder for this version of all the codecs' files: numba alone would not see that a function called changed."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
+    return str(folder / "__pycache__" / f"compiled-{digest.hexdigest()[:16]}")
 
 
 def start_encoding() -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.codec.absent import ABSENT_NUMBERS, Absent, absent_levels
-from lpqld.codec.base import Logits, check_classes, check_hints
+from lpqld.codec.base import Logits, check_classes, check_hints, check_positive
 from lpqld.codec.context_model import fresh_model
 from lpqld.codec.label_coder import code_views
 from lpqld.codec.quantize import Quantized, dequantize, quantize
@@ -58,16 +58,14 @@ class TopK:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ConfigError(f"k must be at least 1, found {self.k}")
-        if self.step is not None and not (0 < self.step < float("inf")):
-            raise ConfigError(f"step must be a positive number, found {self.step}")
+        if type(self.k) is not int or self.k < 1:
+            raise ConfigError(f"k must be a whole number of at least 1, found {self.k!r}")
+        check_positive("step", self.step)
+        check_positive("temperature", self.temperature)
         if self.absent not in ABSENT_NUMBERS:
             raise ConfigError(f"absent must be one of {', '.join(ABSENT_NUMBERS)}, found {self.absent!r}")
         if (self.absent == "share") != (self.temperature is not None):
             raise ConfigError("absent 'share' needs the temperature at which the shares hold, and only it has one")
-        if self.temperature is not None and not (0 < self.temperature < float("inf")):
-            raise ConfigError(f"temperature must be a positive number, found {self.temperature}")
 
     def encode(
         self,
@@ -152,13 +150,11 @@ class TopK:
         return (math.log2(num_classes) / 2 + 0.8 * id_bits + self.k * value_bits + 3 * self._num_numbers) / 8
 
     def to_json(self) -> dict[str, Any]:
-        """Name, k and step; what absent classes have where it is anything."""
-        document: dict[str, Any] = {"name": self.name, "k": self.k, "step": self.step}
+        """Name and k; the others where they say something."""
+        document = {"name": self.name, "k": self.k, "step": self.step, "temperature": self.temperature}
         if self.absent != "none":
             document["absent"] = self.absent
-        if self.temperature is not None:
-            document["temperature"] = self.temperature
-        return document
+        return {key: value for key, value in document.items() if value is not None}
 
     @property
     def _num_numbers(self) -> int:

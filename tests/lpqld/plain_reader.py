@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 RANK_WEIGHTS = (16, 15, 14, 14, 13, 12, 12, 11, 11, 10, 10, 9, 9, 8, 8, 7, 7, 7, 6, 6, 6, 5, 5, 5)
-HINT_WEIGHT = 8
+HINT_WEIGHT = 4
 NUM_LEADERS = 3
 NUM_BINS = 24
 NUM_ABSENT_NUMBERS = {"none": 0, "minimum": 1, "share": 1, "tail": 2}
@@ -349,7 +349,7 @@ class TopKReader:
     def __init__(self, codec: dict[str, Any], payload: bytes, num_classes: int) -> None:
         self.num_classes = num_classes
         self.k: int = codec["k"]
-        self.step: float | None = codec["step"]
+        self.step: float | None = codec.get("step")
         self.absent: str = codec.get("absent", "none")
         self.symbols = SymbolReader(payload)
         self.memory = Memory(num_classes, self.k)

@@ -35,7 +35,7 @@ class TestOpening:
         assert opened.manifest == encoded.manifest
         assert opened.spec.fingerprint == encoded.spec.fingerprint
         assert equal_logits(opened.labels.logits, encoded.decode().logits)
-        assert [len(shard.ids) for shard in opened.shards()] == [50, 50, 20]
+        assert [len(shard.logits.ids) for shard in opened.shards()] == [50, 50, 20]
         if codec == Dense():
             assert equal_logits(opened.labels.logits, labels.logits)
 
