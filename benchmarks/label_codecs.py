@@ -178,8 +178,8 @@ def summary(out: Path) -> list[dict[str, Any]]:
             values = [result["accuracy"][split] for result in of_variant]
             std = statistics.stdev(values) if len(values) > 1 else None
             row[split] = {"mean": statistics.mean(values), "std": std}
-        for name in ("label_bytes", "num_views", "views_per_image"):
-            row[name] = of_variant[0][name]
+        for name in ("label_bytes", "views_per_image"):
+            row[name] = statistics.mean(result[name] for result in of_variant)
         row["temperature"] = of_variant[0]["setup"]["recipe"]["temperature"]
         row["seconds"] = statistics.mean(result["seconds"]["wall"] for result in of_variant)
         rows.append(row)
@@ -206,7 +206,7 @@ def as_text(document: dict[str, Any]) -> str:
         lines += _table_head(["labels", "bytes", "views an image", "T", "test, %", "validation, %", "seeds"])
     for row in document["accuracy"]:
         accuracies = [_plus_minus(row[split]) for split in ("test", "validation")]
-        cells = [row["variant"], f"{row['label_bytes']:,}", f"{row['views_per_image']:.1f}", row["temperature"]]
+        cells = [row["variant"], f"{row['label_bytes']:,.0f}", f"{row['views_per_image']:.1f}", row["temperature"]]
         lines.append(_table_row([*cells, *accuracies, f"{len(row['seeds'])}"]))
     return "\n".join(lines)
 

@@ -151,9 +151,8 @@ def compress(
         str,
         typer.Option(
             "--select",
-            help="Which views of each image are kept: first (as SRC has them), or those with the highest or lowest "
-            "confidence, entropy or number of classes above 1/C (at T = 1): confidence, low-confidence, entropy, "
-            "low-entropy, classes, low-classes.",
+            help="Which views of each image are kept: first (as SRC has them); confidence, entropy or classes (how "
+            "many have more than 1/C): the highest at T = 1; with low- before it, as in low-entropy: the lowest.",
         ),
     ] = "first",
 ) -> Answer:

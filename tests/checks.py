@@ -186,6 +186,12 @@ def equal_logits(one: Logits, other: Logits) -> bool:
     return np.array_equal(one.ids, other.ids) and np.array_equal(one.values, other.values) and absent
 
 
+def equal_labels(one: Labels, other: Labels) -> bool:
+    """Whether specification, logits and view numbers are the same."""
+    numbers = np.array_equal(one.view_numbers, other.view_numbers)
+    return one.spec == other.spec and equal_logits(one.logits, other.logits) and numbers
+
+
 def softmax(values: np.ndarray) -> np.ndarray:
     """Row by row, in float64."""
     weights = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))

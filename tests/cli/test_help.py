@@ -23,7 +23,7 @@ OPTIONS = {
     "teacher fit": "--images --eval --arch --epochs --out --keep-every",
     "relabel": "--images --teacher --arch --views --out --ipc --k --bits --codec --batch-size --workers "
     "--skip-bad-images",
-    "compress": "--prune-ratio --budget --codec --k --bits",
+    "compress": "--prune-ratio --budget --codec --k --bits --select",
     "train": "--images --labels --eval --arch --epochs --seeds --lr --batch-size --temperature --ca --order",
     "inspect": "--against --teacher",
     "verify": "--images --teacher",

@@ -293,6 +293,8 @@ class TestLabels:
         assert "prune ratio must be in [0, 1)" in refused(CONFIG, *line, "--prune-ratio", "1.5")
         assert "pass one of them" in refused(CONFIG, *line, "--prune-ratio", "0.5", "--budget", "1KB")
         assert "k must be 1 to 10" in refused(CONFIG, *line, "--k", "11")
+        message = refused(CONFIG, *line, "--select", "best")
+        assert message.startswith("unknown selection 'best'; choose one of first, confidence, low-confidence, entropy,")
         assert not (tmp_path / "out").exists()
 
     def test_compress_onto_something_else(self, refused, labels, tmp_path):

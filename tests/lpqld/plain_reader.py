@@ -56,7 +56,10 @@ def decode(codec: dict[str, Any], payload: bytes, num_views: int, num_classes: i
 
 def as_float32(number: float) -> float:
     """The float32 nearest to a number."""
-    return float(struct.unpack("<f", struct.pack("<f", number))[0])
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", number))[0])
+    except OverflowError:
+        raise DamagedError(f"{number} is beyond float32") from None
 
 
 def read_halves(payload: bytes, num_views: int, num_classes: int) -> list[list[float]]:
@@ -64,6 +67,8 @@ def read_halves(payload: bytes, num_views: int, num_classes: int) -> list[list[f
     if len(payload) != 2 * num_views * num_classes:
         raise DamagedError(f"{len(payload)} bytes for {num_views} labels of {num_classes} fp16 numbers")
     numbers = struct.unpack(f"<{num_views * num_classes}e", payload)
+    if not all(math.isfinite(number) for number in numbers):
+        raise DamagedError("a logit is not finite")
     return [list(numbers[start : start + num_classes]) for start in range(0, len(numbers), num_classes)]
 
 
@@ -139,9 +144,8 @@ class SymbolReader:
         p, n = self._bits.get(context, (first, 0))
         rate = 655360 // (10 * n + 16)
         bit = self.coder.bit(p)
-        up = min(p + (((1 << 16) - p) * rate >> 16), (1 << 16) - 32)
-        down = max(p - (p * rate >> 16), 32)
-        self._bits[context] = (up if bit else down), min(n + 1, 255)
+        p += ((1 << 16) - p) * rate >> 16 if bit else -(p * rate >> 16)
+        self._bits[context] = p, min(n + 1, 255)
         return bit
 
     def hint_bit(self, *context: Hashable) -> int:
@@ -339,8 +343,9 @@ class Label:
         return [(place, class_id) for place, class_id in self.hints if class_id not in self.leaders]
 
     def order(self) -> list[int]:
-        """The argmax, then by value, then by id."""
-        return sorted(self.below, key=lambda class_id: (class_id != self.leaders[0], self.below[class_id], class_id))
+        """The leaders, then by value, then by id."""
+        others = [class_id for class_id in self.below if class_id not in self.leaders]
+        return self.leaders + sorted(others, key=lambda class_id: (self.below[class_id], class_id))
 
 
 class TopKReader:

@@ -39,8 +39,11 @@ def again(spec: LabelSpec) -> LabelSpec:
 class TestRoundTrip:
     def test_the_specification_comes_back_from_json(self, labels):
         spec = replace(labels.spec, recipe={"epochs": 3, "mean": [0.5, 0.5, 0.5], "ca": "fit", "flag": True})
-        assert again(spec) == spec
-        assert again(spec).fingerprint == spec.fingerprint
+        for select in (None, "entropy", "anything that a later version has"):
+            selected = replace(spec, select=select)
+            assert again(selected) == selected
+            assert again(selected).fingerprint == selected.fingerprint
+        assert "select" not in spec.to_json()
 
     @settings(deadline=None)
     @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.booleans())
@@ -110,12 +113,13 @@ class TestFingerprint:
             {"batch_size": 11},
             {"num_views": 119},
             {"shard_views": 51},
+            {"select": "entropy"},
             {"codec": TopK(3)},
             {"view_rule": replace(RULE, flip=True)},
             {"images": replace(spec.images, fingerprint="b" * 64)},
             {"teacher": TeacherRef.of(teacher.spec, teacher.fingerprint)},
         ]
-        assert len({replace(spec, **change).fingerprint for change in changes} | {spec.fingerprint}) == 9
+        assert len({replace(spec, **change).fingerprint for change in changes} | {spec.fingerprint}) == 10
 
 
 class TestShards:
@@ -151,6 +155,8 @@ class TestLimits:
             ({"shard_views": 2**20 + 1}, "shard_views must be a whole number from 1 to 1048576, found 1048577"),
             ({"codec": TopK(11)}, r"codec\.k must be a whole number from 1 to 10, found 11"),
             ({"codec": TopK(3, True)}, r"codec\.step must be a number above 0, found True"),
+            ({"select": ""}, "select must be printable text, found ''"),
+            ({"select": "a\n"}, "select must be printable text"),
             ({"recipe": {"lr": float("nan")}}, r"recipe\.lr must be text, a number"),
             ({"recipe": {"lr": None}}, r"recipe\.lr must be text, a number"),
             ({"recipe": {"lr": [[1]]}}, r"recipe\.lr must be text, a number"),
@@ -238,6 +244,8 @@ class TestReading:
             ("recipe", 3, "recipe must be an object"),
             ("recipe", {"a": {"b": 1}}, "recipe.a must be"),
             ("recipe", None, "not written in the one way"),
+            ("select", None, "select must be 1 to 4096 printable characters"),
+            ("select", ["entropy"], "select must be 1 to 4096 printable characters"),
             ("surprise", 1, "unknown fields"),
         ],
         ids=lambda value: str(value)[:40],
