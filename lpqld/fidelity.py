@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.codec import Dense, Logits, TopK
+from lpqld.codec import Dense, Hard, Logits, LowRank, TopK
 from lpqld.draws import permutation
-from lpqld.errors import DataError
+from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.teacher import Teacher
@@ -90,23 +90,29 @@ def largest_difference(
     """The largest difference, in steps, between stored labels and those that `teacher` gives for a sample of views.
 
     A constant shift of a label does not count (softmax does not see it); by how much a class that is left out exceeds
-    one that is kept does. Labels without a step are compared in steps of 1/64, what fp16 resolves at a logit of 20.
+    one that is kept does. Labels without a step are compared in steps of 1/64, what fp16 resolves at a logit of 20;
+    low-rank ones after projection.
 
     Raises:
+        ConfigError: hard labels are not the teacher's.
         DataError: the images or the teacher are not those of the labels.
     """
     spec = labels.spec
+    if isinstance(spec.codec, Hard):
+        raise ConfigError("hard labels are the images' classes, not the teacher's: there is nothing to recompute")
     if teacher.num_classes != spec.num_classes:
         raise DataError(f"the teacher has {teacher.num_classes} classes, the labels {spec.num_classes}")
     views = labels.views_of(images)
     sample = np.sort(permutation(seed, _SAMPLE_STREAM, 0, spec.num_views)[:num_views])
     pixels, teacher = views.images.pixels.to(device), teacher.to(device).eval()
-    step = spec.codec.step if isinstance(spec.codec, TopK) and spec.codec.step else _HALF_PRECISION_STEP
-    assert isinstance(spec.codec, TopK | Dense)
-    largest = 0.0
+    assert isinstance(spec.codec, Dense | LowRank | TopK)
+    step, largest = spec.codec.step or _HALF_PRECISION_STEP, 0.0
     for start in range(0, len(sample), spec.batch_size):
         positions = sample[start : start + spec.batch_size]
         logits = teacher(render(pixels, views.draw(positions))).float().cpu().numpy()
+        if isinstance(spec.codec, LowRank):
+            projected = spec.codec.encode(logits)
+            logits = spec.codec.decode(projected, num_views=len(logits), num_classes=spec.num_classes).values
         stored = labels.logits.take(positions)
         ids = stored.ids.astype(np.int64)
         kept = np.take_along_axis(logits, ids, axis=1)

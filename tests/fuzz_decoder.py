@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 os.environ["NUMBA_DISABLE_JIT"] = "1"
 
@@ -26,6 +28,7 @@ with atheris.instrument_imports(
     from lpqld.manifest import Manifest
 
 _LOGITS = (np.random.default_rng(0).standard_normal((8, 24)) * 4).astype(np.float32)
+_MANIFEST = Path(__file__).parent / "golden" / "v1-topk-tail" / "manifest.json"
 CODECS: tuple[Codec, ...] = (
     TopK(1, 0.25),
     TopK(2, 0.25),
@@ -72,13 +75,25 @@ def decode_payload(data: bytes) -> None:
     check_valid(logits, num_views, num_classes)
 
 
+@cache
+def _golden_text() -> str:
+    return _MANIFEST.read_text()
+
+
+def good_manifest() -> dict[str, Any]:
+    """A real manifest without its checksum."""
+    document: dict[str, Any] = json.loads(_golden_text())
+    del document["sha256"]
+    return document
+
+
 def decode_manifest(data: bytes) -> None:
     """A manifest past its checksum, which a fuzzer cannot guess: a few fields of a good one, replaced."""
     try:
         changes = json.loads(data)
     except (ValueError, RecursionError):
         return
-    document = json.loads(MANIFEST)
+    document = good_manifest()
     if isinstance(changes, dict):
         document |= changes
     try:
@@ -96,7 +111,7 @@ def write_seeds(folder: Path) -> None:
     for index, codec in enumerate(CODECS):
         hints = np.zeros((8, 1), dtype=np.int32)
         (folder / f"payload-{index}").write_bytes(codec.encode(_LOGITS, hints=hints) + bytes([0, 24, 8, index]))
-    for key, value in json.loads(MANIFEST).items():
+    for key, value in good_manifest().items():
         (folder / f"manifest-{key}").write_text(json.dumps({key: value}))
 
 

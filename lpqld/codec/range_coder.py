@@ -31,7 +31,7 @@ LARGEST_TOTAL = 1 << 24
 
 
 def compiled(function: Function) -> Function:
-    """Compile with numba, without the interpreter's lock; kept on disk for the next process where a folder allows it."""
+    """Compile with numba, without the interpreter's lock; kept on disk for the next process, where a folder allows."""
     elsewhere = config.CACHE_DIR
     config.CACHE_DIR = elsewhere or _folder_of_compiled()
     try:

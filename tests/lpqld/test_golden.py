@@ -40,6 +40,7 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "topk-fp16": lambda: TopK(3),
     "topk-steps": lambda: TopK(3, 0.25),
     "topk-steps-unmixed": lambda: TopK(3, 0.25),
+    "topk-fine": lambda: TopK(5, 0.0001),
     "topk-all": lambda: TopK(10, 0.5),
     "topk-min": lambda: TopK(3, 0.25, "minimum"),
     "topk-min-fp16": lambda: TopK(3, None, "minimum"),
