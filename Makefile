@@ -24,7 +24,7 @@ lint: .venv/installed
 # Coverage-guided fuzzing of what reads a label set's bytes; needs the fuzz extra, which has wheels for Linux.
 SECONDS ?= 300
 fuzz: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[fuzz]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
 	for target in payload manifest; do \
 	  PYTHONPATH=. $(BIN)/python tests/fuzz_decoder.py $$target build/fuzz/$$target \
 	    -max_total_time=$(SECONDS) -max_len=2000 -artifact_prefix=build/fuzz/ || exit 1; \

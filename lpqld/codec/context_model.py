@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lpqld.codec.adaptive import NUMBER_CONTEXTS, fresh_odds
 from lpqld.codec.base import MOST_HINTS
-from lpqld.codec.range_coder import ONE, compiled
+from lpqld.codec.range_coder import ONE, compiled, inlined
 
 LEADERS = 3
 BINS = 24
@@ -43,7 +43,7 @@ class ContextModel(NamedTuple):
         value_odds, value_counts: adaptive bits of the values, by bin, leader or hint, span and step.
         number_odds, number_counts: adaptive bits of whole numbers, by what they count.
         score, number, bins, is_known, place: [C] scratch.
-        bin_sizes, odds, block_odds, tallies: [B] scratch.
+        bin_sizes, odds, block_odds: [B] scratch; tallies: [8, B].
     """
 
     together: NDArray[np.uint16]
@@ -97,11 +97,11 @@ def fresh_model(num_classes: int, num_kinds: int) -> ContextModel:
         bin_sizes=np.zeros(BINS, dtype=np.int64),
         odds=np.zeros(BINS, dtype=np.int64),
         block_odds=np.zeros(BINS, dtype=np.int64),
-        tallies=np.zeros(8 * BINS, dtype=np.int64),
+        tallies=np.zeros((8, BINS), dtype=np.int64),
     )
 
 
-@compiled
+@inlined
 def score_by(model, class_id, weight, total):
     """Add what is known of a class's company to the scores; returns `total` with the weights behind it."""
     row = np.int64(class_id) * len(model.row_totals) // len(model.kept)
@@ -109,13 +109,13 @@ def score_by(model, class_id, weight, total):
     return total + weight * model.row_totals[row]
 
 
-@compiled
+@inlined
 def score_by_hint(model, class_id, total):
     """The same for a hint."""
     return score_by(model, class_id, _HINT_WEIGHT, total)
 
 
-@compiled
+@inlined
 def score_by_leader(model, class_id, rank, total):
     """The same for the leader of a rank."""
     return score_by(model, class_id, _RANK_WEIGHTS[rank], total)
@@ -127,7 +127,7 @@ def _add_row(score, row, weight):
         score[index] += weight * np.int32(row[index])
 
 
-@compiled
+@inlined
 def bin_by_score(model, total, seen, k):
     """Bins of half an octave of (score + alpha * popularity) / (total + alpha), and how many classes each has."""
     num_classes = len(model.kept)
@@ -168,14 +168,20 @@ def _count_bins(bin_sizes, tallies, bins):
     tallies[:] = 0
     whole = len(bins) - len(bins) % 8
     for index in range(0, whole, 8):
-        for lane in range(8):
-            tallies[lane * BINS + bins[index + lane]] += 1
+        tallies[0, bins[index]] += 1
+        tallies[1, bins[index + 1]] += 1
+        tallies[2, bins[index + 2]] += 1
+        tallies[3, bins[index + 3]] += 1
+        tallies[4, bins[index + 4]] += 1
+        tallies[5, bins[index + 5]] += 1
+        tallies[6, bins[index + 6]] += 1
+        tallies[7, bins[index + 7]] += 1
     for index in range(whole, len(bins)):
-        tallies[bins[index]] += 1
+        tallies[0, bins[index]] += 1
     for place in range(BINS):
         count = 0
         for lane in range(8):
-            count += tallies[lane * BINS + place]
+            count += tallies[lane, place]
         bin_sizes[place] = count
 
 

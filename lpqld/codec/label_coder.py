@@ -25,7 +25,7 @@ from lpqld.codec.context_model import (
     score_by_hint,
     score_by_leader,
 )
-from lpqld.codec.range_coder import SMALLEST_RANGE, code_part, code_uniform, compiled, look, normalise
+from lpqld.codec.range_coder import SMALLEST_RANGE, code_part, code_uniform, compiled, inlined, look, normalise
 
 _BLOCK = 32
 _COMMON = 63500
@@ -101,7 +101,7 @@ def _code_argmax(source, state, buffer, model, hints, ids, num_classes):
     ids[0] = index
 
 
-@compiled
+@inlined
 def _code_hint(source, state, buffer, model, hints, ids, rank):
     """Whether the leader of `rank` is one of the hints that no earlier leader is; the last class left must be."""
     others = len(model.kept) - rank
@@ -150,7 +150,7 @@ def _code_leaders(source, state, buffer, model, hints, ids, below, span_context,
             below[rank] = below[rank - 1] + drop
 
 
-@compiled
+@inlined
 def _set_aside(model, hints):
     """Take the hints that are not known yet out of their bins, as rejected."""
     for hint in hints:
@@ -159,7 +159,7 @@ def _set_aside(model, hints):
             model.bin_sizes[model.bins[hint]] -= 1
 
 
-@compiled
+@inlined
 def _put_back(model, hints):
     """Undo `_set_aside`."""
     for hint in hints:
@@ -249,7 +249,7 @@ def _code_hinted_members(source, state, buffer, model, hints, ids, below, span_c
     return k - leaders - missing
 
 
-@compiled
+@inlined
 def _expect(model):
     """Each bin's probability of being kept, into `model.odds`, and the number of classes that they add up to."""
     expected = np.int64(0)
@@ -317,8 +317,9 @@ def _code_members(source, state, buffer, model, hints, ids, below, span_context,
             if source is None:
                 value = span - below[place[index] - 1]
                 place[index] = 0
-            first = (np.int64(bin_index) * SPANS + span_context) * STEPS
-            at, end, target = first, first + (largest >> shift), first + (value >> shift)
+            # Unsigned, so that numba need not look for negative indices.
+            first = np.uint64((np.int64(bin_index) * SPANS + span_context) * STEPS)
+            at, end, target = first, first + np.uint64(largest >> shift), first + np.uint64(value >> shift)
             while at < end:
                 bound = (scale >> 16) * np.int64(value_odds[at])
                 ends = at == target if source is None else low < bound
@@ -337,8 +338,8 @@ def _code_members(source, state, buffer, model, hints, ids, below, span_context,
                     low, scale = state[0], state[1]
                 if ends:
                     break
-                at += 1
-            high = at - first
+                at += np.uint64(1)
+            high = np.int64(at - first)
             if shift:
                 state[0], state[1] = low, scale
                 high = (high << shift) | code_uniform(source, state, buffer, 1 << shift, value & ((1 << shift) - 1))

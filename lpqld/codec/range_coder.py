@@ -42,6 +42,11 @@ def compiled(function: Function) -> Function:
         config.CACHE_DIR = elsewhere
 
 
+def inlined(function: Function) -> Function:
+    """Make part of each compiled function that calls it: a call that hands over a whole model is not free."""
+    return cast(Function, njit(inline="always")(function))
+
+
 @cache
 def _folder_of_compiled() -> str:
     """A folder for this version of all the codecs' files: numba alone would not see that a function called changed."""

@@ -18,7 +18,7 @@ from lpqld.codec.range_coder import POSITION, STATE_BYTES, finish, is_whole, sta
 from lpqld.codec.selection import largest
 from lpqld.errors import ConfigError, DataError
 
-_CHUNK_VALUES = 2**20
+_CHUNK_VALUES = 2**18
 # The least likely outcome of an adaptive bit is 2**-11; of a class being kept, 2**-11; of its not being kept, 2**-5.1.
 _ADAPTIVE_BITS, _MISS_BITS = 11, 5.1
 
