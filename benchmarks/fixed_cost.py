@@ -15,6 +15,7 @@ from lpqld.compress import encode
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.relabel import specify
+from lpqld.shards import HEADER
 from lpqld.teacher import Teacher, TeacherSpec
 from lpqld.views import ViewRule
 
@@ -44,12 +45,8 @@ def fixed_cost(logits: NDArray[np.float32], codec: TopK) -> dict[str, Any]:
         device=torch.device("cpu"),
     )
     kept = encode(Labels(spec, Logits(dense_ids(*logits.shape), logits)), codec)
-    shards = sum(len(content) for content in kept.shards)
-    parts = {
-        "payload": len(codec.encode(logits)),
-        "shards_without_payload": shards - len(codec.encode(logits)),
-        "manifest": kept.num_bytes - shards,
-    }
+    shards, headers = sum(len(content) for content in kept.shards), HEADER.size * len(kept.shards)
+    parts = {"payload": shards - headers, "shard_headers": headers, "manifest": kept.num_bytes - shards}
     return {
         "num_images": num_images,
         "num_views": num_views,
