@@ -67,16 +67,15 @@ def _inspect_labels(path: Path, against: Path | None) -> Answer:
     from lpqld.labels import LabelSet
 
     label_set = LabelSet.open(path)
-    labels = label_set.labels
     document = {
         **describe(label_set),
         "teacher": label_set.spec.teacher.to_json(),
-        "entropy": entropy(labels),
+        "entropy": entropy(label_set),
         "recipe": label_set.spec.recipe,
         "images": {"source": label_set.spec.images.source, "fingerprint": label_set.spec.images.fingerprint},
     }
     if against is not None:
-        distances = total_variation(labels, LabelSet.open(against).labels)
+        distances = total_variation(label_set.labels, LabelSet.open(against).labels)
         document["total_variation"] = {f"{temperature:g}": distance for temperature, distance in distances.items()}
     parts = ", ".join(f"{key} {format_bytes(value)}" for key, value in document["bytes"].items())
     text = {**document, "bytes": parts, "bytes_per_view": f"{document['bytes_per_view']:.2f}"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,15 +12,21 @@ from lpqld.codec import Dense, Hard, Logits, LowRank, TopK
 from lpqld.draws import permutation
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
-from lpqld.labels import Labels
+from lpqld.labels import Labels, LabelSet
 from lpqld.teacher import Teacher
 from lpqld.views import render
 
 TEMPERATURES = (20.0, 7.0, 2.0, 1.0)
 _SAMPLE_STREAM = 5
-_CHUNK = 4096
+_CHUNK_VALUES = 2**22
 # fp16's own step at a logit of 20 is 1/64: what labels without a step are compared in.
 _HALF_PRECISION_STEP = 1 / 64
+
+
+def chunks(num_views: int, num_classes: int) -> Iterator[slice]:
+    """Slices of views of which all classes take about 32 MiB in float64."""
+    size = max(1, _CHUNK_VALUES // num_classes)
+    return (slice(start, start + size) for start in range(0, num_views, size))
 
 
 def probabilities(logits: Logits, temperature: float, num_classes: int) -> NDArray[np.float64]:
@@ -33,12 +41,14 @@ def entropies(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(-(p * np.log(np.where(p > 0, p, 1))).sum(axis=1))
 
 
-def entropy(labels: Labels, temperature: float = 1.0) -> float:
-    """Mean entropy of the labels at `temperature`, in nats."""
-    total = 0.0
-    for start in range(0, labels.spec.num_views, _CHUNK):
-        p = probabilities(labels.logits.take(slice(start, start + _CHUNK)), temperature, labels.spec.num_classes)
-        total += float(entropies(p).sum())
+def entropy(labels: Labels | LabelSet, temperature: float = 1.0) -> float:
+    """Mean entropy of the labels at `temperature`, in nats; of a label set on disk one shard at a time."""
+    num_classes, total = labels.spec.num_classes, 0.0
+    shards = (shard.logits for shard in labels.shards()) if isinstance(labels, LabelSet) else iter([labels.logits])
+    for logits in shards:
+        for chunk in chunks(len(logits.ids), num_classes):
+            p = probabilities(logits.take(chunk), temperature, num_classes)
+            total -= float((p * np.log(np.where(p > 0, p, 1))).sum())
     return total / labels.spec.num_views
 
 
@@ -68,8 +78,7 @@ def total_variation(labels: Labels, reference: Labels) -> dict[float, float]:
             f"and {theirs.select or 'number'}"
         )
     distances = dict.fromkeys(TEMPERATURES, 0.0)
-    for start in range(0, len(views), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
+    for chunk in chunks(len(views), ours.num_classes):
         for temperature in TEMPERATURES:
             p = probabilities(labels.logits.take(first[chunk]), temperature, ours.num_classes)
             q = probabilities(reference.logits.take(second[chunk]), temperature, ours.num_classes)

@@ -17,7 +17,6 @@ from lpqld.errors import ConfigError
 from lpqld.fidelity import entropies, probabilities
 from lpqld.labels import Labels, LabelSet
 
-_CHUNK_VALUES = 2**22
 _DECIMALS = 9
 _LOW = "low-"
 _SCORES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.floating]]] = {
@@ -39,9 +38,7 @@ def scores(labels: Labels, by: str) -> NDArray[np.float64]:
     """
     spec, score = labels.spec, _SCORES[by]
     found = np.empty(spec.num_views)
-    chunk = max(1, _CHUNK_VALUES // spec.num_classes)
-    for start in range(0, spec.num_views, chunk):
-        where = slice(start, start + chunk)
+    for where in chunks(spec.num_views, spec.num_classes):
         found[where] = score(probabilities(labels.logits.take(where), 1.0, spec.num_classes))
     return found.round(_DECIMALS)
 

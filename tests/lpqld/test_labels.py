@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from lpqld.codec import Dense, TopK
 from lpqld.compress import encode
 from lpqld.errors import ConfigError, DataError
+from lpqld.fidelity import entropy
 from lpqld.labels import LabelSet
 from tests.checks import equal_logits, made_up_labels
 from tests.lpqld.test_manifest import edited
@@ -59,6 +61,20 @@ class TestOpening:
         (folder / "manifest.json").unlink()
         with pytest.raises(DataError, match=r"labels is not a finished label set: it has no manifest\.json"):
             LabelSet.open(folder)
+
+
+def test_shards_are_read_with_one_of_them_in_memory(images, tmp_path):
+    sets = {count: made_up_labels(images, 250 * count, shard_views=7500) for count in (1, 8)}
+    peaks = {}
+    for count, labels in sets.items():
+        encode(labels, TopK(10, 0.25)).write(tmp_path / str(count))
+        opened = LabelSet.open(tmp_path / str(count))
+        tracemalloc.start()
+        assert sum(len(shard.logits.ids) for shard in opened.shards()) == 7500 * count
+        entropy(opened)
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[8] < 1.5 * peaks[1]
 
 
 class TestDamage:

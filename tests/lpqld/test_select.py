@@ -108,7 +108,7 @@ class TestOrder:
         assert all(equal_labels(reordered(other, by), SELECTED[by]) for other in SELECTED.values())
 
     def test_labels_in_several_chunks_score_alike(self, monkeypatch):
-        monkeypatch.setattr("lpqld.select._CHUNK_VALUES", 70)
+        monkeypatch.setattr("lpqld.fidelity._CHUNK_VALUES", 70)
         assert equal_labels(reordered(LABELS, "entropy"), SELECTED["entropy"])
 
     @every_selection
