@@ -47,8 +47,7 @@ def entropy(labels: Labels | LabelSet, temperature: float = 1.0) -> float:
     shards = (shard.logits for shard in labels.shards()) if isinstance(labels, LabelSet) else iter([labels.logits])
     for logits in shards:
         for chunk in chunks(len(logits.ids), num_classes):
-            p = probabilities(logits.take(chunk), temperature, num_classes)
-            total -= float((p * np.log(np.where(p > 0, p, 1))).sum())
+            total += float(entropies(probabilities(logits.take(chunk), temperature, num_classes)).sum())
     return total / labels.spec.num_views
 
 

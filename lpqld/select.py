@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.errors import ConfigError
-from lpqld.fidelity import entropies, probabilities
+from lpqld.fidelity import chunks, entropies, probabilities
 from lpqld.labels import Labels, LabelSet
 
 _DECIMALS = 9

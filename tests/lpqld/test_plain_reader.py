@@ -133,8 +133,8 @@ def test_weights_beyond_the_largest_total_are_halved():
     for leader in range(60):
         pairs += [(leader, second) for second in [999, 999, 999, 1001 + leader, 1000 + leader]]
         is_hinted += [True, True, True, True, leader == 0]
-    pairs += [(500, 3), (501, 700)]
-    check_pairs(pairs, [*is_hinted, False, False], num_classes=3000)
+    pairs += [(500 + following, 700 + following) for following in range(10)]
+    check_pairs(pairs, [*is_hinted, *[False] * 10], num_classes=3000)
 
 
 @pytest.mark.parametrize("k", [2, 5, 30])
