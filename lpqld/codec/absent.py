@@ -113,7 +113,7 @@ def _others(
     if known < num_classes and logits.absent is None:
         raise ConfigError(
             f"these labels keep {known} of {num_classes} classes and nothing of the others, so what those have cannot "
-            "be recovered; use absent='none', or relabel"
+            "be recovered; use codec topk, or relabel"
         )
     full = np.full((len(ids), num_classes), np.inf)
     np.put_along_axis(full, logits.ids.astype(np.int64), logits.values.astype(np.float64), axis=1)

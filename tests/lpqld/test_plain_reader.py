@@ -126,12 +126,12 @@ def test_counts_are_halved_at_65536_but_not_at_65535():
 def test_weights_beyond_the_largest_total_are_halved():
     """Nearly all classes in a bin that had one class at a time before, always the chosen one.
 
-    A new leader's first three classes are hinted, the third a new one; its next is the new one of the leader before.
+    A new leader's first four classes are hinted, the last a new one; its next is the new one of the leader before.
     To a leader never seen, classes that no label kept are as likely as that one was.
     """
     pairs, is_hinted = [], []
     for leader in range(60):
-        pairs += [(leader, second) for second in [999, 999, 999, 1001 + leader, 1000 + leader]]
+        pairs += [(leader, second) for second in [999, 999, 999, 1001 + leader, 1000 + leader if leader else 999]]
         is_hinted += [True, True, True, True, leader == 0]
     pairs += [(500 + following, 700 + following) for following in range(10)]
     check_pairs(pairs, [*is_hinted, *[False] * 10], num_classes=3000)
