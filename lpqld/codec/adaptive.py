@@ -10,7 +10,6 @@ from lpqld.codec.range_coder import ONE, code_bit, code_uniform, compiled
 NUMBER_BITS = 24
 LARGEST_NUMBER = 2**NUMBER_BITS - 1
 NUMBER_CONTEXTS = 512
-RAREST = 32
 _SLOWEST = 255
 _LENGTHS = 64
 _RATES = np.array([655360 // (10 * count + 16) for count in range(_SLOWEST + 1)], dtype=np.int32)
@@ -34,11 +33,12 @@ def bit_length(number):
 @compiled
 def adapt(odds, counts, at, bit):
     """Move an adaptive bit's probability towards what was seen: by 1 / (n + 1.6) the n-th time, n at most 255."""
+    # Rounded down, the steps end by themselves at about 2**-9 from 0 and 1.
     count = counts[at]
     if bit:
-        odds[at] = min(odds[at] + np.int32(((ONE - np.int64(odds[at])) * _RATES[count]) >> 16), ONE - RAREST)
+        odds[at] += np.int32(((ONE - np.int64(odds[at])) * _RATES[count]) >> 16)
     else:
-        odds[at] = max(odds[at] - np.int32((np.int64(odds[at]) * _RATES[count]) >> 16), RAREST)
+        odds[at] -= np.int32((np.int64(odds[at]) * _RATES[count]) >> 16)
     if count < _SLOWEST:
         counts[at] = count + 1
 

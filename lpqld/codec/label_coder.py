@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lpqld.codec.adaptive import RAREST, adapt, bit_length, code_adaptive, code_number, code_value
+from lpqld.codec.adaptive import adapt, bit_length, code_adaptive, code_number, code_value
 from lpqld.codec.context_model import (
     BINS,
     LEADERS,
@@ -28,7 +28,7 @@ from lpqld.codec.context_model import (
 from lpqld.codec.range_coder import SMALLEST_RANGE, code_part, code_uniform, compiled, inlined, look, normalise
 
 _BLOCK = 32
-_COMMON = 63500
+_RAREST, _COMMON = 32, 63500
 _REJECTED = 2
 
 
@@ -286,7 +286,7 @@ def _code_members(source, state, buffer, model, hints, ids, below, span_context,
         # How many are still to come is known: probabilities are scaled to expect just as many.
         factor = min((missing << 28) // max(expected, 1), 8 << 12)
         for bin_index in range(BINS):
-            block_odds[bin_index] = min(max((odds[bin_index] * factor) >> 12, RAREST), _COMMON)
+            block_odds[bin_index] = min(max((odds[bin_index] * factor) >> 12, _RAREST), _COMMON)
         for index in range(block, min(block + _BLOCK, num_classes)):
             if is_known[index]:
                 continue
