@@ -21,6 +21,8 @@ BINS = 24
 # Values are coded in 32 steps at most, in contexts of the span's five highest bits without the two lowest.
 STEP_BITS = 5
 SPANS, STEPS = 8, 1 << STEP_BITS
+# What `is_known` holds of a hint that was asked for and is not it; leaders have 1.
+REJECTED = 2
 _TABLE_ENTRIES = 2**24
 _ALPHA = 1024
 _RANK_WEIGHTS = np.array(

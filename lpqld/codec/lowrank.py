@@ -21,9 +21,11 @@ from lpqld.codec.range_coder import (
     code_bit,
     compiled,
     finish,
+    is_past,
     is_whole,
     start_decoding,
     start_encoding,
+    with_room,
 )
 from lpqld.errors import ConfigError, DataError
 
@@ -139,7 +141,7 @@ class LowRank:
         for start in range(0, num_views, _CHUNK_VIEWS):
             whole = np.zeros((min(_CHUNK_VIEWS, num_views - start), self.rank), dtype=np.int64)
             _code_coefficients(True, state, source, odds, counts, whole, np.zeros(len(whole), dtype=np.int64))
-            if state[POSITION] > len(source) + STATE_BYTES:
+            if is_past(state, len(source)):
                 break
             with np.errstate(over="ignore", invalid="ignore"):
                 parts.append((self._mean + (whole * self.step) @ self._basis).astype(np.float32))
@@ -197,8 +199,7 @@ class LowRank:
         for start in range(0, len(logits), _CHUNK_VIEWS):
             whole = self._coefficients(logits[start : start + _CHUNK_VIEWS], start)
             needed = int(state[POSITION]) + self.max_bytes(len(whole), logits.shape[1])
-            if len(buffer) < needed:
-                buffer = np.concatenate([buffer, np.zeros(needed, dtype=np.uint8)])
+            buffer = with_room(buffer, needed)
             _code_coefficients(None, state, buffer, odds, counts, whole, sizes[1 + start :])
         return buffer[: finish(state, buffer)].tobytes(), sizes
 

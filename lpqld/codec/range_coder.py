@@ -75,6 +75,18 @@ def finish(state: NDArray[np.int64], buffer: NDArray[np.uint8]) -> int:
     return position + 1
 
 
+def with_room(buffer: NDArray[np.uint8], num_bytes: int) -> NDArray[np.uint8]:
+    """The buffer, or a longer one that begins with it, of at least `num_bytes`."""
+    if len(buffer) >= num_bytes:
+        return buffer
+    return np.concatenate([buffer, np.zeros(num_bytes, dtype=np.uint8)])
+
+
+def is_past(state: NDArray[np.int64], num_bytes: int) -> bool:
+    """Whether a decoder has read so far beyond a payload of `num_bytes` that it cannot be whole any more."""
+    return int(state[POSITION]) > num_bytes + STATE_BYTES
+
+
 def is_whole(state: NDArray[np.int64], num_bytes: int) -> bool:
     """Whether a payload of `num_bytes` is as long as what was decoded from it: no byte missing, none left over."""
     return int(state[POSITION]) - STATE_BYTES + 1 == num_bytes

@@ -14,7 +14,16 @@ from lpqld.codec.base import Logits, check_classes, check_hints, check_positive
 from lpqld.codec.context_model import fresh_model
 from lpqld.codec.label_coder import code_views
 from lpqld.codec.quantize import Quantized, dequantize, quantize
-from lpqld.codec.range_coder import POSITION, STATE_BYTES, finish, is_whole, start_decoding, start_encoding
+from lpqld.codec.range_coder import (
+    POSITION,
+    STATE_BYTES,
+    finish,
+    is_past,
+    is_whole,
+    start_decoding,
+    start_encoding,
+    with_room,
+)
 from lpqld.codec.selection import largest
 from lpqld.errors import ConfigError, DataError
 
@@ -115,7 +124,7 @@ class TopK:
             code_views(
                 True, state, source, model, hints[start:][:chunk], *labels, np.zeros(chunk, dtype=np.int64), start
             )
-            if state[POSITION] > len(source) + STATE_BYTES:
+            if is_past(state, len(source)):
                 break
             parts.append(dequantize(labels, num_classes, self.step, self.absent))
         if not is_whole(state, len(source)):
@@ -179,8 +188,7 @@ class TopK:
         for start in range(0, num_views, chunk):
             some = slice(start, min(start + chunk, num_views))
             needed = int(state[POSITION]) + self.max_bytes(some.stop - start, num_classes)
-            if len(buffer) < needed:
-                buffer = np.concatenate([buffer, np.zeros(needed, dtype=np.uint8)])
+            buffer = with_room(buffer, needed)
             ids, below, numbers = (part[some] for part in labels)
             code_views(None, state, buffer, model, hints[some], ids, below, numbers, sizes[1:][some], start)
         return buffer[: finish(state, buffer)].tobytes(), sizes
