@@ -117,6 +117,21 @@ class Codec(Protocol):
         ...
 
 
+def every_class(
+    logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None, remedy: str
+) -> NDArray[np.floating[Any]]:
+    """Logits of all classes [N, C], of labels that must hold them.
+
+    Raises:
+        ConfigError: sparse logits lack classes; `remedy` ends the message.
+    """
+    if not isinstance(logits, Logits):
+        return logits
+    if num_classes is None or num_classes != logits.ids.shape[1]:
+        raise ConfigError(f"these labels keep {logits.ids.shape[1]} classes a view, not all {num_classes}{remedy}")
+    return logits.dense(num_classes)
+
+
 def dense_ids(num_views: int, num_classes: int) -> NDArray[np.int32]:
     """Ids [N, C] of labels that keep every class, in class order; a view of one row, not a copy."""
     return np.broadcast_to(np.arange(num_classes, dtype=np.int32), (num_views, num_classes))

@@ -8,9 +8,18 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codec.base import Logits, as_half, check_classes, check_finite, check_length, check_positive, dense_ids
+from lpqld.codec.base import (
+    Logits,
+    as_half,
+    check_classes,
+    check_finite,
+    check_length,
+    check_positive,
+    dense_ids,
+    every_class,
+)
 from lpqld.codec.topk import TopK
-from lpqld.errors import ConfigError, DataError
+from lpqld.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Dense:
             ConfigError: sparse logits lack classes.
             DataError: a value is NaN, infinite or beyond fp16.
         """
-        values = self._every_class(logits, num_classes)
+        values = every_class(logits, num_classes, "; use a top-k codec")
         check_finite(values)
         if self.step is not None:
             return self._top(values.shape[1]).encode(self._rounded(values), hints=hints)
@@ -70,7 +79,7 @@ class Dense:
         hints: NDArray[np.int32] | None = None,
     ) -> NDArray[np.int64]:
         """The length of every prefix's encoding."""
-        values = self._every_class(logits, num_classes)
+        values = every_class(logits, num_classes, "; use a top-k codec")
         if self.step is not None:
             return self._top(values.shape[1]).sizes(self._rounded(values), hints=hints)
         return np.arange(len(values) + 1, dtype=np.int64) * values.shape[1] * 2
@@ -104,14 +113,3 @@ class Dense:
         """In whole steps: class order does not say which of the classes that share a step was the argmax."""
         assert self.step is not None
         return np.rint(values.astype(np.float64) / self.step) * self.step
-
-    def _every_class(
-        self, logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None
-    ) -> NDArray[np.floating[Any]]:
-        if not isinstance(logits, Logits):
-            return logits
-        if num_classes is None or num_classes != logits.ids.shape[1]:
-            raise ConfigError(
-                f"these labels keep {logits.ids.shape[1]} classes a view, not all {num_classes}; use a top-k codec"
-            )
-        return logits.dense(num_classes)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.codec.adaptive import LARGEST_NUMBER, NUMBER_CONTEXTS, code_number, fresh_odds
-from lpqld.codec.base import Logits, check_classes, check_finite, check_positive, dense_ids
+from lpqld.codec.base import Logits, check_classes, check_finite, check_positive, dense_ids, every_class
 from lpqld.codec.range_coder import (
     ONE,
     POSITION,
@@ -185,13 +185,7 @@ class LowRank:
     def _encode(
         self, logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None
     ) -> tuple[bytes, NDArray[np.int64]]:
-        if isinstance(logits, Logits):
-            if num_classes is None or logits.ids.shape[1] != num_classes:
-                raise ConfigError(
-                    f"these labels keep {logits.ids.shape[1]} classes a view, not all {num_classes}: a low-rank code "
-                    "needs them all"
-                )
-            logits = logits.dense(num_classes)
+        logits = every_class(logits, num_classes, ": a low-rank code needs them all")
         if logits.shape[1] != len(self._mean):
             raise ConfigError(f"a basis of {len(self._mean)} classes cannot encode labels of {logits.shape[1]}")
         state, odds, counts = start_encoding(), *_fresh(self.rank)
