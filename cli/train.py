@@ -15,7 +15,7 @@ teacher_app = typer.Typer(help="Train teachers.", no_args_is_help=True)
 @command
 def train(
     images: options.Images,
-    labels: Annotated[Path, typer.Option("--labels", help="A label set.")],
+    labels: Annotated[str, typer.Option("--labels", help="A label set: a path or a URI.")],
     evaluation: options.Evaluation,
     arch: options.Arch = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the images.")] = None,

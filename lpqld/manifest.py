@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.fields import Fields
+from lpqld.location import Location
 from lpqld.shards import Shard
 from lpqld.spec import FORMAT, LabelSpec
 from lpqld.store import canonical_json, fingerprint
@@ -40,7 +40,7 @@ class Manifest:
         return text
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
+    def read(cls, folder: Location) -> Manifest:
         """The manifest in `folder`.
 
         Raises:

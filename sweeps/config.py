@@ -71,13 +71,17 @@ class ViewsConfig(_Strict):
 
 
 class RelabelConfig(_Strict):
-    """The master label set: `views` per image (default: the student's epochs), dense fp16 unless `k` is given."""
+    """The master label set: `views` per image (default: the student's epochs), dense fp16 unless `k` is given.
+
+    `folder`, a path or a URI that every node sees, holds the master label sets; by default `labels` in the root.
+    """
 
     views: int | None = Field(default=None, ge=1)
     k: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=100, ge=1)
     shard_views: int = Field(default=8192, ge=1)
     workers: int | None = Field(default=None, ge=1)
+    folder: str | None = None
 
 
 class StudentConfig(_Strict):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 from lpqld.errors import ConfigError, DataError, LpqldError
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
+from lpqld.location import Location, RemotePath, file_sizes, location
 from lpqld.manifest import MANIFEST_FILE, Manifest
 from lpqld.relabel import Labeler
 from lpqld.shards import Shard, check_header, shard_file
@@ -30,9 +31,9 @@ Progress = Callable[[int, int], None]
 class _ShardWriter:
     """An actor: a teacher on its device that labels and writes the shards it is given."""
 
-    def __init__(self, spec: LabelSpec, teacher: Any, images: Any, folder: str) -> None:
+    def __init__(self, spec: LabelSpec, teacher: Any, images: Any, folder: Location) -> None:
         device = use_assigned_resources(cpus=1)
-        self._spec, self._folder = spec, Path(folder)
+        self._spec, self._folder = spec, folder
         teacher, images = ray.get([teacher, images])
         self._labeler = Labeler(teacher, images, spec.view_rule, spec.seed, device)
 
@@ -55,12 +56,14 @@ def relabel(
     teacher: Teacher,
     images: ImageSet,
     spec: LabelSpec,
-    folder: Path,
+    out: str | os.PathLike[str] | RemotePath,
     *,
     workers: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> LabelSet:
-    """Make the label set of `spec` in `folder` on the connected Ray cluster; run again, it resumes.
+    """Make the label set of `spec` in the folder `out`, a path or a URI, on the connected Ray cluster.
+
+    Run again, it resumes. Every node must see `out`.
 
     A folder that holds the finished set is left as it is. Shards are written whole or not at all, the manifest last.
 
@@ -72,7 +75,7 @@ def relabel(
         ConfigError: the folder holds something else, or cannot be written.
         DataError: the teacher gives logits that are not finite.
     """
-    total = spec.num_shards
+    folder, total = location(out), spec.num_shards
     if (folder / MANIFEST_FILE).is_file():
         found = LabelSet.open(folder)
         if found.spec.fingerprint != spec.fingerprint:
@@ -83,7 +86,8 @@ def relabel(
         return found
     _claim(folder, spec)
     sweep_temporary_files(folder)
-    pending = [index for index in range(total) if not (folder / shard_file(index)).exists()]
+    found_files = file_sizes(folder)
+    pending = [index for index in range(total) if shard_file(index) not in found_files]
     progress(total - len(pending), total)
     if pending:
         _label_shards(
@@ -99,7 +103,7 @@ def _label_shards(
     teacher: Teacher,
     images: ImageSet,
     spec: LabelSpec,
-    folder: Path,
+    folder: Location,
     pending: list[int],
     workers: int | None,
     progress: Callable[[int], None],
@@ -121,7 +125,7 @@ def _label_shards(
             "spec": spec,
             "teacher": ray.put(teacher.cpu()),
             "images": ray.put(images),
-            "folder": str(folder.absolute()),
+            "folder": folder.absolute(),
         },
         batch_size=1,
         batch_format="numpy",
@@ -141,7 +145,7 @@ def _label_shards(
         ) from error
 
 
-def _describe(folder: Path, spec: LabelSpec, index: int) -> Shard:
+def _describe(folder: Location, spec: LabelSpec, index: int) -> Shard:
     """The manifest's entry for a shard in `folder`, which must be this job's."""
     path = folder / shard_file(index)
     content = path.read_bytes()
@@ -152,7 +156,7 @@ def _describe(folder: Path, spec: LabelSpec, index: int) -> Shard:
     return Shard.of(content)
 
 
-def _claim(folder: Path, spec: LabelSpec) -> None:
+def _claim(folder: Location, spec: LabelSpec) -> None:
     """Mark `folder` as the place of this job, or refuse it where it holds another's work."""
     claim = json.dumps({"fingerprint": spec.fingerprint}).encode()
     job = folder / _JOB_FILE

@@ -14,6 +14,7 @@ import torch
 from lpqld.architectures import build
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
+from lpqld.location import location
 from lpqld.relabel import specify
 from lpqld.sizes import format_bytes
 from lpqld.store import canonical_json, fingerprint
@@ -50,7 +51,8 @@ def run_sweep(
 
     Args:
         config: what to do.
-        root: results go to `root/<name>`; label sets that sweeps may share to `root/labels`.
+        root: a local folder: results go to `root/<name>`; label sets that sweeps may share to `root/labels`, or where
+            `relabel.folder` says.
         address: of a Ray cluster; default a local one.
         say: told, in a sentence, what happens.
         progress: called with a phase, how much of it is done, and how much there is.
@@ -173,7 +175,8 @@ def _relabel(
         device=device,
         shard_views=config.relabel.shard_views,
     )
-    folder = root / LABELS_FOLDER / spec.fingerprint[:16]
+    shared = root / LABELS_FOLDER if config.relabel.folder is None else location(config.relabel.folder)
+    folder = shared / spec.fingerprint[:16]
     return relabel(teacher, images, spec, folder, workers=config.relabel.workers, progress=progress)
 
 
