@@ -53,7 +53,7 @@ class Manifest:
         except FileNotFoundError as error:
             raise DataError(f"{folder} is not a finished label set: it has no {MANIFEST_FILE}") from error
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
         try:
             return cls.from_json(_checked(content))
         except DataError as error:

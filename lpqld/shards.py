@@ -145,7 +145,7 @@ def read_shard(folder: Location, spec: LabelSpec, index: int, shard: Shard) -> S
             file.seek(0)
             content = file.read(min(size, shard.num_bytes))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); the label set is incomplete") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); the label set is incomplete") from error
     try:
         if size != shard.num_bytes or Shard.of(content) != shard:
             _explain(spec, index, shard, content, size)
