@@ -8,16 +8,10 @@ import numpy as np
 import torch
 
 from lpqld.images import ImageSet
-from lpqld.memory import ImageMemory, choose_memory, free_device_bytes, free_host_bytes, mapped_array
+from lpqld.memory import ImageMemory, choose_memory, free_device_bytes, free_host_bytes, mapped_array, memory_words
 from lpqld.render import render
 from lpqld.sizes import format_bytes
 from lpqld.views import ViewParams
-
-_WHERE = {
-    "device": "on the device",
-    "shared": "in the host's memory, one copy a node",
-    "streamed": "streamed from a mapped file",
-}
 
 
 class ImageBank:
@@ -48,7 +42,7 @@ class ImageBank:
         self._in_place = self._pixels.device.type == device.type
 
     def __str__(self) -> str:
-        return f"{format_bytes(self.pixel_bytes)} of pixels, {_WHERE[self.memory]}"
+        return f"{format_bytes(self.pixel_bytes)} of pixels, {memory_words(self.memory)}"
 
     def render(self, params: ViewParams) -> torch.Tensor:
         """Views on the device, float32 [B, 3, S, S]; see `render.render`."""

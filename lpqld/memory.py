@@ -40,6 +40,16 @@ def choose_memory(pixel_bytes: int, *, device_bytes: int | None, host_bytes: int
     return "shared" if pixel_bytes <= _HOST_SHARE * host_bytes else "streamed"
 
 
+def memory_words(memory: ImageMemory) -> str:
+    """Where pixels are, for people."""
+    words: dict[ImageMemory, str] = {
+        "device": "on the device",
+        "shared": "in the host's memory, one copy a node",
+        "streamed": "streamed from a mapped file",
+    }
+    return words[memory]
+
+
 def parse_memory(text: str) -> ImageMemory | None:
     """One of `IMAGE_MEMORIES`; None for "auto".
 
