@@ -143,8 +143,11 @@ class RemotePath:
         return (self / name for name in sorted(info.path.rpartition("/")[2] for info in self._list(recursive=False)))
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """What is in a folder with a name that `pattern`, without slashes, matches."""
-        return (entry for entry in self.iterdir() if fnmatchcase(entry.name, pattern))
+        """What is in a folder, or in folders in it where `pattern` has slashes, with names that it matches."""
+        first, _, rest = pattern.partition("/")
+        for entry in self.iterdir():
+            if fnmatchcase(entry.name, first):
+                yield from entry.glob(rest) if rest else [entry]
 
     def subfolders(self) -> list[str]:
         """The names of the folders in a folder."""

@@ -79,6 +79,7 @@ class TestFiles:
         assert file_sizes(remote) == {"a.txt": len(content), "b": len(content), "c/d": len(content)}
         assert [entry.name for entry in remote.iterdir()] == ["a.txt", "b", "c"]
         assert [entry.name for entry in remote.glob("*.txt")] == ["a.txt"]
+        assert list(remote.glob("*/d*")) == [remote / "c" / "d"]
         assert ((remote / "b").is_file(), (remote / "b").is_dir(), (remote / "b").exists()) == (True, False, True)
         assert (remote.is_dir(), (remote / "c").is_dir(), remote.is_file()) == (True, True, False)
         assert remote.subfolders() == ["c"]
