@@ -145,14 +145,14 @@ class RemotePath:
     def glob(self, pattern: str) -> Iterator[RemotePath]:
         """What is in a folder, or in folders in it where `pattern` has slashes, with names that it matches."""
         first, _, rest = pattern.partition("/")
-        for entry in self.iterdir():
+        for entry in (self / name for name in self.subfolders()) if rest else self.iterdir():
             if fnmatchcase(entry.name, first):
                 yield from entry.glob(rest) if rest else [entry]
 
     def subfolders(self) -> list[str]:
-        """The names of the folders in a folder."""
+        """The names of the folders in a folder, in order."""
         found = [info for info in self._list(recursive=False) if info.type == pafs.FileType.Directory]
-        return [info.path.rpartition("/")[2] for info in found]
+        return sorted(info.path.rpartition("/")[2] for info in found)
 
     def file_sizes(self) -> dict[str, int]:
         """See `file_sizes`."""
