@@ -67,6 +67,7 @@ def lose_in_sweep(root: str, _: str) -> dict[str, Any]:
 
     from sweeps.presets import load_config
     from sweeps.sweep import run_sweep
+    from sweeps.tracking import tracking_uri
 
     cluster, nodes = start(num_cpus=2)
     config = load_config(
@@ -89,6 +90,7 @@ def lose_in_sweep(root: str, _: str) -> dict[str, Any]:
 
     result = run_sweep(config, Path(root), progress=progress)
     after = {path.name: path.stat().st_mtime_ns for path in trials.glob("*.json")}
+    mlflow.set_tracking_uri(tracking_uri(Path(root)))
     experiment = mlflow.get_experiment_by_name("lost")
     runs = mlflow.search_runs([experiment.experiment_id])
     children = runs[runs["tags.mlflow.parentRunId"].notna()]
