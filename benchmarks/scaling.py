@@ -8,12 +8,14 @@ the first batch comes within 15 s; driver memory and manifest grow at most linea
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import itertools
 import json
 import math
 import os
 import statistics
+import sys
 import tempfile
 import time
 from importlib import metadata
@@ -95,7 +97,8 @@ def main() -> None:
         "repeats": arguments.repeats,
         "versions": {name: metadata.version(name) for name in ("lpqld", "ray", "torch")},
     }
-    with tempfile.TemporaryDirectory() as folder:
+    # Ray prints warnings on stdout.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         start = time.time()
         with cluster("local"):
             document["ray_up_seconds"] = time.time() - start
@@ -270,12 +273,17 @@ def simulate(workers: int, shards_each: int = 8, seconds: float = 2.0) -> dict[s
 def grow(rows: int) -> dict[str, Any]:
     """A job of many shards that take no time: the driver's memory and seconds."""
     process = psutil.Process()
-    before, start, peak = process.memory_info().rss, time.time(), 0
+    before, start, used, peak = process.memory_info().rss, time.time(), time.process_time(), 0
     shards = run_shards(Sleeper, {"seconds": 0.0}, list(range(rows)), workers=2, resources={"num_cpus": 1})
     for count, _ in enumerate(shards):
         if count % 50 == 0:
             peak = max(peak, process.memory_info().rss)
-    return {"shards": rows, "driver_bytes_added": peak - before, "seconds": time.time() - start}
+    return {
+        "shards": rows,
+        "driver_bytes_added": peak - before,
+        "seconds": time.time() - start,
+        "driver_cpu_seconds": time.process_time() - used,
+    }
 
 
 def manifest_bytes(shards: int) -> dict[str, Any]:
