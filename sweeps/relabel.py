@@ -58,7 +58,7 @@ class _ShardWriter:
     def _finish(self, index: int) -> Shard:
         name = shard_file(index)
         if (self._folder / name).exists():
-            return _describe(self._folder, self._spec, index)
+            return _retried(lambda: _describe(self._folder, self._spec, index), f"reading {name}")
         # Counted before anything that may kill this process; also loading the teacher may.
         if (tries := ray.get(self._tries.begin.remote(index))) >= _MOST_TRIES:
             raise LpqldError(

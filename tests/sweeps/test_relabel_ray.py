@@ -78,9 +78,9 @@ class TestShards:
         assert made.num_bytes["total"] == len(manifest) + sum(map(len, expected.values()))
         made.verify()
 
-    def test_one_worker_and_another_codec(self, teacher, images, tmp_path):
+    def test_more_workers_than_cpus_and_another_codec(self, teacher, images, tmp_path):
         spec = spec_of(teacher, images, codec="topk", k=3, bits=4)
-        relabel(teacher, images, spec, tmp_path / "labels", workers=1)
+        relabel(teacher, images, spec, tmp_path / "labels", workers=3)
         labeler = Labeler(teacher, images, RULE, 0, CPU)
         found = files(tmp_path / "labels")
         assert [found[shard_file(index)] for index in range(6)] == [labeler.shard(spec, index) for index in range(6)]
