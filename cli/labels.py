@@ -48,6 +48,7 @@ def describe(label_set: Any) -> dict[str, Any]:
         "bytes_per_view": num_bytes["total"] / spec.num_views,
         "image_bytes": spec.images.image_bytes,
         "labels_to_images": num_bytes["total"] / max(1, spec.images.image_bytes),
+        "skipped": list(spec.images.skipped or ()),
     }
 
 
@@ -67,9 +68,13 @@ def relabel(
     bits: Bits = 16,
     codec: Codec = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="The teacher's batch.")] = 100,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Teachers at work at once.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Teachers at work at once."),
+    ] = None,
     skip_bad_images: Annotated[
-        bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be decoded, naming them.")
+        bool,
+        typer.Option("--skip-bad-images", help="Leave out images that cannot be decoded, and list them."),
     ] = False,
     preset: Annotated[str | None, typer.Option("--preset", help="Draw views as this preset does.")] = None,
     classes: options.Classes = None,
@@ -134,7 +139,7 @@ def relabel(
             workers=workers,
             progress=lambda done, total: reporter.progress("relabel", done, total),
         )
-    document = {**describe(label_set), "skipped": list(opened.skipped)}
+    document = describe(label_set)
     return Answer(document, facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))
 
 

@@ -80,6 +80,13 @@ class Fields:
             raise DataError(f"{self.path(name)} must be 1 to {_LONGEST_TEXT} printable characters")
         return str(value)
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of one or more texts."""
+        values = self.value(name)
+        if not isinstance(values, list) or not values or not all(map(is_text, values)):
+            raise DataError(f"{self.path(name)} must be a list of texts of 1 to {_LONGEST_TEXT} printable characters")
+        return tuple(values)
+
     def digest(self, name: str, length: int = 64) -> str:
         """`length` lower-case hexadecimal digits."""
         value = self.value(name)

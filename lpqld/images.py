@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,16 @@ from lpqld.store import canonical_json, fingerprint
 _SAMPLE_STREAM, _SPLIT_STREAM = 3, 4  # what random words are for; views have the streams before these
 
 
+class Skipped(NamedTuple):
+    """An image that could not be read and was left out: where it stands, and why."""
+
+    origin: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: not a readable image: {self.reason}"
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """N square images of one size, in a fixed order.
@@ -40,7 +51,7 @@ class ImageSet:
         encoded_bytes: int64 [N], bytes of each encoded image in its source.
         source: where the images were read.
         resize: how they were brought to size, such as "bicubic 64->32"; None when untouched.
-        skipped: the unreadable images that were left out, with the reason (only on request).
+        skipped: the unreadable images that were left out (only on request).
         streamed: the pixels lie in a mapped file, since memory has no room for them.
     """
 
@@ -51,7 +62,7 @@ class ImageSet:
     encoded_bytes: np.ndarray
     source: str
     resize: str | None = None
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     streamed: bool = False
 
     def __post_init__(self) -> None:
@@ -135,7 +146,7 @@ class ImageSet:
         originals: set[tuple[int, int]] = set()
         for row, decoded in enumerate(decode_all(source.records, size, eval_resize_ratio)):
             if decoded.pixels is None:
-                problem = f"{source.records[row].origin}: not a readable image: {decoded.problem}"
+                problem = Skipped(source.records[row].origin, decoded.problem)
                 if not skip_bad:
                     raise DataError(f"{problem}. Repair or remove it, or pass --skip-bad-images to leave it out")
                 skipped.append(problem)

@@ -33,6 +33,7 @@ class ImagesRef:
         images_per_class: how many each class has, one number where all have as many; None where `labels` says it.
         labels: the class of each image, where they are not in class order.
         ids: zigzag steps from each image's id to the next one's, the first from 0; None for ids 0 ... N - 1.
+        skipped: where the images stand that could not be read and were left out; None where there are none.
     """
 
     source: str
@@ -43,6 +44,7 @@ class ImagesRef:
     labels: Packed | None = None
     ids: Packed | None = None
     resize: str | None = None
+    skipped: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, images: ImageSet) -> ImagesRef:
@@ -64,6 +66,7 @@ class ImagesRef:
             labels=None if in_order else Packed.of(labels),
             ids=_pack_ids(images.ids),
             resize=images.resize,
+            skipped=tuple(_printable(image.origin) for image in images.skipped) or None,
         )
 
     def image_ids(self, num_images: int) -> NDArray[np.int64]:
@@ -81,6 +84,7 @@ class ImagesRef:
     def to_json(self) -> dict[str, Any]:
         """JSON values; what is None is left out."""
         values = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        values["skipped"] = self.skipped and list(self.skipped)
         return without_none(
             {key: value.to_json() if isinstance(value, Packed) else value for key, value in values.items()}
         )
@@ -102,6 +106,7 @@ class ImagesRef:
             labels=_read_labels(fields, num_images, num_classes) if has_labels else None,
             ids=_read_ids(fields, num_images) if "ids" in fields else None,
             resize=fields.text("resize") if "resize" in fields else None,
+            skipped=fields.texts("skipped") if "skipped" in fields else None,
         )
         fields.finish()
         return reference

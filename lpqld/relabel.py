@@ -20,7 +20,11 @@ from lpqld.teacher import Teacher
 from lpqld.views import ViewParams, ViewRule, Views
 
 _PILOT_VIEWS = 1024
-_SHARD_VIEWS = 8192
+# A shard is about 1/512 of the job, so that 64 workers idle for a tenth of it at most at the end; neither so small that
+# starting one shows (FEWEST), nor so large that losing one hurts (MOST), nor its logits more than 128 MiB in memory.
+_JOB_SHARDS, _FEWEST_SHARD_VIEWS, _MOST_SHARD_VIEWS, _SHARD_LOGITS = 512, 1024, 8192, 2**24
+# Of a job so large that these would be more, shards grow: the manifest stays below half of what a reader takes.
+_MOST_JOB_SHARDS = 2**16
 # Of views that each thread of a CPU asks the teacher for at once: what is larger leaves its cache, at half the speed.
 _PIXELS_AT_ONCE = 2**18
 
@@ -128,7 +132,7 @@ def specify(
     k: int | None = None,
     bits: int = 16,
     device: torch.device,
-    shard_views: int = _SHARD_VIEWS,
+    shard_views: int | None = None,
 ) -> LabelSpec:
     """The label set that a relabel job will make; a step for `bits` is fixed from a pilot of views.
 
@@ -136,7 +140,7 @@ def specify(
         views_per_image: V, at least 1.
         batch_size: the teacher's batch.
         codec, k, bits: see `codec.codec_for`.
-        shard_views: about how many labels a shard holds (a whole number of batches; fewer where labels are large).
+        shard_views: about how many labels a shard holds; default: by the size of the job (`shard_size`).
     """
     if views_per_image < 1 or batch_size < 1:
         raise ConfigError(f"views and batch size must be at least 1, found {views_per_image} and {batch_size}")
@@ -146,7 +150,6 @@ def specify(
         labeler = Labeler(teacher, images, rule, seed, device)
         pilot = Logits.concatenate(list(labeler.batches(0, min(num_views, _PILOT_VIEWS), batch_size, Dense())))
     chosen = codec_for(codec, k=k, bits=bits, num_classes=images.num_classes, pilot=pilot)
-    most = min(MAX_SHARD_VIEWS, MAX_SHARD_LOGITS // chosen.kept(images.num_classes))
     return LabelSpec(
         num_images=images.num_images,
         num_classes=images.num_classes,
@@ -156,7 +159,23 @@ def specify(
         view_rule=rule,
         seed=seed,
         batch_size=batch_size,
-        shard_views=max(1, min(-(-shard_views // batch_size), most // batch_size)) * batch_size,
+        shard_views=shard_size(num_views, batch_size, chosen.kept(images.num_classes), shard_views),
         images=ImagesRef.of(images),
         teacher=TeacherRef.of(teacher.spec, teacher.fingerprint),
     )
+
+
+def shard_size(num_views: int, batch_size: int, kept: int, wanted: int | None = None) -> int:
+    """Labels in a shard, a whole number of batches: by the size of the job, whoever runs it on however many workers.
+
+    Args:
+        num_views: labels in the job.
+        batch_size: the teacher's batch.
+        kept: classes kept per label.
+        wanted: about how many instead.
+    """
+    if wanted is None:
+        usual = min(max(num_views // _JOB_SHARDS, _FEWEST_SHARD_VIEWS), _MOST_SHARD_VIEWS, _SHARD_LOGITS // kept)
+        wanted = max(usual, -(-num_views // _MOST_JOB_SHARDS))
+    most = min(MAX_SHARD_VIEWS, MAX_SHARD_LOGITS // kept)
+    return max(1, min(-(-wanted // batch_size), most // batch_size)) * batch_size

@@ -74,12 +74,13 @@ class RelabelConfig(_Strict):
     """The master label set: `views` per image (default: the student's epochs), dense fp16 unless `k` is given.
 
     `folder`, a path or a URI that every node sees, holds the master label sets; by default `labels` in the root.
+    `shard_views` is chosen by the size of the job where it is not given (`lpqld.relabel.shard_size`).
     """
 
     views: int | None = Field(default=None, ge=1)
     k: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=100, ge=1)
-    shard_views: int = Field(default=8192, ge=1)
+    shard_views: int | None = Field(default=None, ge=1)
     workers: int | None = Field(default=None, ge=1)
     folder: str | None = None
 

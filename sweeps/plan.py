@@ -10,6 +10,7 @@ import torch
 
 from lpqld.architectures import build
 from lpqld.memory import ImageMemory, choose_memory, free_device_bytes, free_host_bytes
+from lpqld.relabel import shard_size
 from lpqld.student import Recipe, Student, kl_divergence
 from lpqld.teacher import choose_device
 from sweeps.config import SweepConfig
@@ -102,6 +103,7 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
     relabel_rate, train_rate = _measure(config, num_classes, size, device, measure_seconds)
     baselines = 2 + 2 * len(budgets) if config.confirm.baselines else 0
     num_trainings = config.search.trials * len(budgets) + config.confirm.seeds * (len(budgets) + baselines)
+    shard_views = shard_size(num_views, config.relabel.batch_size, kept or num_classes, config.relabel.shard_views)
     return Plan(
         name=config.name,
         num_classes=num_classes,
@@ -115,13 +117,11 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
         all_label_bytes=all_bytes,
         labels_to_images=all_bytes / image_bytes,
         master_bytes=master_bytes,
-        num_shards=-(
-            -num_views // (-(-config.relabel.shard_views // config.relabel.batch_size) * config.relabel.batch_size)
-        ),
+        num_shards=-(-num_views // shard_views),
         pixel_bytes=pixel_bytes,
         image_memory=choose_memory(pixel_bytes, device_bytes=free_device_bytes(device), host_bytes=free_host_bytes()),
         worker_memory=_WORKING_BYTES
-        + config.relabel.shard_views * (kept * 8 if kept else num_classes * 4)
+        + shard_views * (kept * 8 if kept else num_classes * 4)
         + config.relabel.batch_size * 3 * size * size * 4 * 4,
         budgets=budgets,
         num_trainings=num_trainings,

@@ -1,16 +1,20 @@
-"""Ray Data around `lpqld.relabel`: one row is one shard, so work can be lost and repeated at will."""
+"""The relabel job: which shards are missing, who makes them, and the manifest at the end.
+
+A worker that dies is started again by Ray, elsewhere where its node is gone, and does its shard once more. Of two jobs
+on one folder, each does the shards that it does not find; where both write one, the later writes the same bytes.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
-import numpy as np
 import ray
-import ray.data
-from ray.exceptions import RayError
 
 from lpqld.errors import ConfigError, DataError, LpqldError
 from lpqld.images import ImageSet
@@ -20,36 +24,58 @@ from lpqld.manifest import MANIFEST_FILE, Manifest
 from lpqld.relabel import Labeler
 from lpqld.shards import Shard, check_header, shard_file
 from lpqld.spec import LabelSpec
-from lpqld.store import sweep_temporary_files, write_atomically
+from lpqld.store import TEMPORARY_SUFFIX, sweep_temporary_files, write_atomically
 from lpqld.teacher import Teacher
 from sweeps.cluster import num_cpus, num_gpus, use_assigned_resources
+from sweeps.shard_pool import Answer, run_shards
 
 _JOB_FILE = ".relabel.json"
+_MOST_TRIES = 3
+# Seconds before a failed step is tried again, in the same worker.
+_PAUSES = (1.0, 4.0)
+_FOR_GOOD = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+_KINDS = {kind.__name__: kind for kind in (ConfigError, DataError, LpqldError)}
+
 Progress = Callable[[int, int], None]
+_Made = TypeVar("_Made")
 
 
 class _ShardWriter:
     """An actor: a teacher on its device that labels and writes the shards it is given."""
 
-    def __init__(self, spec: LabelSpec, teacher: Any, images: Any, folder: Location) -> None:
-        device = use_assigned_resources(cpus=1)
-        self._spec, self._folder = spec, folder
-        teacher, images = ray.get([teacher, images])
-        self._labeler = Labeler(teacher, images, spec.view_rule, spec.seed, device)
+    def __init__(self, spec: LabelSpec, teacher: Any, images: Any, folder: Location, tries: Any) -> None:
+        self._spec, self._folder, self._tries = spec, folder, tries
+        self._data = (teacher, images)
+        self._labeler: Labeler | None = None
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        failures = []
-        for index in batch["shard"]:
-            path = self._folder / shard_file(int(index))
-            failure = ""
-            if not path.exists():
-                try:
-                    write_atomically(path, self._labeler.shard(self._spec, int(index)))
-                except LpqldError as error:
-                    # A mistake that a retry cannot mend goes back as data: Ray would retry an exception.
-                    failure = json.dumps({"kind": type(error).__name__, "message": str(error)})
-            failures.append(failure)
-        return {"shard": batch["shard"], "failure": np.array(failures, dtype=object)}
+    def __call__(self, index: int) -> Answer:
+        try:
+            return self._finish(index).to_json()
+        except LpqldError as error:
+            # A mistake that a retry cannot mend goes back as data: Ray would retry an exception.
+            kind = next(name for name, kind in _KINDS.items() if isinstance(error, kind))
+            return {"failure": {"kind": kind, "message": str(error)}}
+
+    def _finish(self, index: int) -> Shard:
+        name = shard_file(index)
+        if (self._folder / name).exists():
+            return _retried(lambda: _describe(self._folder, self._spec, index), f"reading {name}")
+        # Counted before anything that may kill this process; also loading the teacher may.
+        if (tries := ray.get(self._tries.begin.remote(index))) >= _MOST_TRIES:
+            raise LpqldError(
+                f"{self._folder / name}: the worker that made it was lost {tries} times, perhaps for want of memory; "
+                f"what is finished is kept. Pass fewer --workers or a smaller --batch-size"
+            )
+        content = _retried(lambda: self._label(index), f"labeling for {name}")
+        _write(self._folder / name, content)
+        return Shard.of(content)
+
+    def _label(self, index: int) -> bytes:
+        if self._labeler is None:
+            device = use_assigned_resources(cpus=1)
+            teacher, images = ray.get(list(self._data))
+            self._labeler = Labeler(teacher, images, self._spec.view_rule, self._spec.seed, device)
+        return self._labeler.shard(self._spec, index)
 
 
 def relabel(
@@ -68,12 +94,14 @@ def relabel(
     A folder that holds the finished set is left as it is. Shards are written whole or not at all, the manifest last.
 
     Args:
-        workers: teachers at work at once; default one per GPU, or one per CPU where there is no GPU.
+        workers: teachers at work at once, which share GPUs (or CPUs) where they are more than those; default one per
+            GPU, or one per CPU where there is no GPU.
         progress: called with shards done and shards in all.
 
     Raises:
         ConfigError: the folder holds something else, or cannot be written.
         DataError: the teacher gives logits that are not finite.
+        LpqldError: a shard failed again and again; the message names it.
     """
     folder, total = location(out), spec.num_shards
     if (folder / MANIFEST_FILE).is_file():
@@ -86,63 +114,72 @@ def relabel(
         return found
     _claim(folder, spec)
     sweep_temporary_files(folder)
-    found_files = file_sizes(folder)
-    pending = [index for index in range(total) if shard_file(index) not in found_files]
-    progress(total - len(pending), total)
-    if pending:
-        _label_shards(
-            teacher, images, spec, folder, pending, workers, lambda done: progress(total - len(pending) + done, total)
-        )
-    shards = tuple(_describe(folder, spec, index) for index in range(total))
-    write_atomically(folder / MANIFEST_FILE, Manifest(spec, shards).to_bytes())
-    (folder / _JOB_FILE).unlink()
+    shards = _find_shards(folder, spec)
+    progress(len(shards), total)
+    pending = [index for index in range(total) if index not in shards]
+    for index, shard in _label_shards(teacher, images, spec, folder, pending, workers):
+        shards[index] = shard
+        progress(len(shards), total)
+    _finish(folder, Manifest(spec, tuple(shards[index] for index in range(total))))
     return LabelSet.open(folder)
 
 
 def _label_shards(
-    teacher: Teacher,
-    images: ImageSet,
-    spec: LabelSpec,
-    folder: Location,
-    pending: list[int],
-    workers: int | None,
-    progress: Callable[[int], None],
-) -> None:
+    teacher: Teacher, images: ImageSet, spec: LabelSpec, folder: Location, pending: list[int], workers: int | None
+) -> Iterator[tuple[int, Shard]]:
+    """Make the shards `pending`, and tell of each as it is done."""
+    if not pending:
+        return
     gpus = num_gpus()
-    pool_size = min(workers or gpus or num_cpus(), len(pending))
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # Workers may fail for reasons that pass (a lost connection); shards are idempotent, so try again.
-    context.retried_map_errors = ["OSError", "ConnectionError"]
-    context.max_map_retries = 2
-    resources = {"num_gpus": 1} if gpus else {"num_cpus": 1}
-    dataset = ray.data.from_items(
-        [{"shard": index} for index in pending], override_num_blocks=len(pending)
-    ).map_batches(
-        _ShardWriter,
-        fn_constructor_kwargs={
-            "spec": spec,
-            "teacher": ray.put(teacher.cpu()),
-            "images": ray.put(images),
-            "folder": folder.absolute(),
-        },
-        batch_size=1,
-        batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(min_size=pool_size, max_size=pool_size),
-        **resources,
-    )
+    devices = gpus or num_cpus()
+    pool_size = min(workers or devices, len(pending))
+    resources = {"num_gpus" if gpus else "num_cpus": 1 / -(-pool_size // devices)}
+    arguments = {
+        "spec": spec,
+        # In the object store, where the workers of a node share one copy.
+        "teacher": ray.put(teacher.cpu()),
+        "images": ray.put(images),
+        "folder": folder.absolute(),
+    }
+    for index, answer in run_shards(_ShardWriter, arguments, pending, workers=pool_size, resources=resources):
+        if failure := answer.get("failure"):
+            raise _KINDS[failure["kind"]](failure["message"])
+        yield index, Shard(answer["bytes"], answer["sha256"])
+
+
+def _retried(step: Callable[[], _Made], name: str) -> _Made:
+    """The result of `step`, tried again where what failed may pass: a lost connection, a device short of memory."""
+    for pause in (*_PAUSES, None):
+        try:
+            return step()
+        except LpqldError as error:
+            cause = error.__cause__
+            if pause is None or not isinstance(cause, OSError) or cause.errno in _FOR_GOOD:
+                raise
+        except Exception as error:
+            if pause is None:
+                raise LpqldError(
+                    f"{name} failed {len(_PAUSES) + 1} times, at last with {type(error).__name__}: {error}. What is "
+                    f"finished is kept; run the same command again"
+                ) from error
+        time.sleep(pause)
+    raise AssertionError
+
+
+def _write(path: Location, content: bytes) -> None:
+    """Put a file in place; where another job on the folder swept its temporary file away, again."""
     try:
-        for done, row in enumerate(dataset.iter_rows(), start=1):
-            if row["failure"]:
-                failure = json.loads(row["failure"])
-                kind = ConfigError if failure["kind"] == "ConfigError" else DataError
-                raise kind(failure["message"])
-            progress(done)
-    except RayError as error:
-        raise LpqldError(
-            f"relabeling failed on the cluster: {error}. What is finished is kept; run the same command again"
-        ) from error
+        _retried(lambda: write_atomically(path, content), f"writing {path}")
+    except ConfigError as error:
+        raise ConfigError(f"{error}. What is finished is kept; run the same command again to go on") from error
+
+
+def _find_shards(folder: Location, spec: LabelSpec) -> dict[int, Shard]:
+    """The shards that `folder` holds already."""
+    present = file_sizes(folder)
+    found = [index for index in range(spec.num_shards) if shard_file(index) in present]
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(found, pool.map(lambda index: _describe(folder, spec, index), found), strict=True))
 
 
 def _describe(folder: Location, spec: LabelSpec, index: int) -> Shard:
@@ -166,9 +203,21 @@ def _claim(folder: Location, spec: LabelSpec) -> None:
                 f"{folder} holds the unfinished shards of another relabel job; choose another --out or delete it"
             )
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and not all(_is_claim(path.name) for path in folder.iterdir()):
         raise ConfigError(f"{folder} is not empty and is no relabel job of this project; choose another --out")
-    write_atomically(job, claim)
+    _write(job, claim)
+
+
+def _is_claim(name: str) -> bool:
+    """Whether a file is a job's claim, also where it is being written or was never finished."""
+    return name == _JOB_FILE or (name.startswith(f".{_JOB_FILE}.") and name.endswith(TEMPORARY_SUFFIX))
+
+
+def _finish(folder: Location, manifest: Manifest) -> None:
+    """Write the manifest, and leave nothing in `folder` but the label set."""
+    sweep_temporary_files(folder)  # of workers that were lost in the midst of writing
+    _write(folder / MANIFEST_FILE, manifest.to_bytes())
+    (folder / _JOB_FILE).unlink(missing_ok=True)
 
 
 def _differences(found: LabelSpec, wanted: LabelSpec) -> str:

@@ -171,8 +171,12 @@ class TestImages:
         line = ("relabel", "--images", path, "--teacher", teacher, "--views", 1, "--out", tmp_path / "labels")
         done = in_process(*line, "--skip-bad-images", "--json")
         assert done.document["num_images"] == 19
-        assert "row 3" in done.document["skipped"][0]
+        (skipped,) = done.document["skipped"]
+        assert skipped.startswith(f"{path} row 3 (")
         assert "left out: " in done.stderr
+        small = tmp_path / "small"
+        for command in (("compress", tmp_path / "labels", small, "--k", 2), ("inspect", small)):
+            assert in_process(*command, "--json").document["skipped"] == [skipped]
 
     def test_class_missing_in_the_evaluation_set(self, refused, digits_file, teacher, tmp_path):
         table = pq.read_table(digits_file)

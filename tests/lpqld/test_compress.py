@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from lpqld.budget import PrefixSizes
 from lpqld.codec import Dense, TopK
 from lpqld.compress import encode, keep_share, smaller_codec
 from lpqld.errors import ConfigError
-from lpqld.images import ImageSet
+from lpqld.images import ImageSet, Skipped
 from lpqld.labels import LabelSet
 from tests.checks import equal_logits, made_up_labels
 
@@ -223,3 +224,14 @@ def test_shards_of_smaller_labels_are_merged(labels, monkeypatch):
     merged = encode(labels, TopK(2, 0.25))
     assert equal_logits(merged.decode().logits, encode(labels, TopK(2, 0.25)).decode().logits)
     assert PrefixSizes(labels, TopK(2, 0.25)).num_bytes(120) == merged.num_bytes
+
+
+def test_images_that_were_skipped_stay_listed(tmp_path):
+    skipped = tuple(Skipped(f"folder/{name}.png", "it is empty") for name in ("a", "b\n"))
+    labels = made_up_labels(replace(IMAGES, skipped=skipped), 4)
+    assert labels.spec.images.skipped == ("folder/a.png", "folder/b?.png")
+    encode(labels, TopK(3, 0.25), num_views=50).write(tmp_path / "labels")
+    made = LabelSet.open(tmp_path / "labels")
+    assert made.spec.images.skipped == labels.spec.images.skipped
+    made.verify()
+    assert "skipped" not in LABELS.spec.to_json()["images"]

@@ -7,6 +7,16 @@ from lpqld.errors import DataError
 from lpqld.fields import Fields, Packed, is_plain
 
 
+class TestTexts:
+    def test_they_come_back(self):
+        assert Fields({"x": ["a", "b c"]}).texts("x") == ("a", "b c")
+
+    @pytest.mark.parametrize("value", [None, [], "ab", ["a", ""], ["a", 1], ["a\n"], [["a"]]], ids=str)
+    def test_anything_else_is_refused(self, value):
+        with pytest.raises(DataError, match="x must be a list of texts"):
+            Fields({"x": value}).texts("x")
+
+
 class TestPacked:
     @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50).filter(any))
     def test_numbers_come_back_in_as_few_bits_as_the_largest_needs(self, values):

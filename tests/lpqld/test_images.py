@@ -240,7 +240,7 @@ class TestErrors:
         opened = ImageSet.open(path, skip_bad=True)
         assert opened.ids.tolist() == [0, 2]
         assert len(opened.skipped) == 1
-        assert "row 1" in opened.skipped[0]
+        assert "row 1" in opened.skipped[0].origin
         path = write_parquet(tmp_path / "a.parquet", image=[b"bad"], label=[0])
         with pytest.raises(DataError, match="none of its 1 images"):
             ImageSet.open(path, skip_bad=True)

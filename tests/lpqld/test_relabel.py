@@ -11,7 +11,7 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.fidelity import largest_difference
 from lpqld.labels import Labels
 from lpqld.references import TeacherRef
-from lpqld.relabel import Labeler, specify
+from lpqld.relabel import Labeler, shard_size, specify
 from lpqld.render import render
 from lpqld.shards import decode_shard, encode_shard
 from lpqld.spec import LabelSpec
@@ -145,6 +145,23 @@ class TestSpecify:
             teacher, images, RULE, views_per_image=1, seed=0, batch_size=batch_size, device=CPU, shard_views=asked
         )
         assert found.shard_views == held
+
+    @pytest.mark.parametrize(
+        ("num_views", "batch_size", "kept", "held"),
+        [
+            (1000, 100, 10, 1100),
+            (30_000, 100, 10, 1100),
+            (1_000_000, 100, 200, 2000),
+            (3_000_000, 128, 1000, 5888),
+            (30_000_000, 100, 1000, 8200),
+            (62_700_000, 32, 10_450, 1632),
+            (62_700_000, 32, 2000, 8192),
+            (10**9, 32, 2000, 15_264),
+        ],
+        ids=["small", "digits", "a 512th", "in1k", "large", "in21k, all logits", "in21k, top 2,000", "very large"],
+    )
+    def test_shards_are_as_large_as_the_job_asks(self, num_views, batch_size, kept, held):
+        assert shard_size(num_views, batch_size, kept) == held
 
     @pytest.mark.parametrize("codec", ["topk", "dense"])
     @pytest.mark.parametrize("bits", [3, 6, 10], ids=str)

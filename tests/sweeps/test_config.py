@@ -72,7 +72,7 @@ class TestPresets:
         assert plan.all_label_bytes == 6_000_000_000  # 5.59 GiB; published, with containers: 5.67
         assert [budget.budget for budget in plan.budgets] == [150_000_000, 75_000_000, 30_000_000]
         assert plan.master_bytes == 3_000_000 * 250 * 4
-        assert plan.num_shards == 367  # 8,192 views a shard, 64 batches of 128
+        assert plan.num_shards == 510  # a 512th of the job, 46 batches of 128
         student, rule = config.student.recipe(), config.views.rule()
         assert (student.optimizer, student.lr, student.epochs, student.batch_size) == ("adamw", 1e-3, 300, 128)
         assert (rule.mix, rule.flip, rule.crop_scale, config.relabel.batch_size) == ("cutmix", True, (0.08, 1), 128)

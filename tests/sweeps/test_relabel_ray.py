@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lpqld.labels import LabelSet
 from lpqld.manifest import MANIFEST_FILE
 from lpqld.relabel import Labeler, specify
 from lpqld.shards import shard_file
-from lpqld.teacher import Teacher, TeacherSpec, save_teacher
+from lpqld.teacher import Teacher, TeacherSpec, load_teacher, save_teacher
 from lpqld.views import ViewRule
 from sweeps.relabel import relabel
 from tests.conftest import kill_9, started, wait_until
@@ -77,9 +78,9 @@ class TestShards:
         assert made.num_bytes["total"] == len(manifest) + sum(map(len, expected.values()))
         made.verify()
 
-    def test_one_worker_and_another_codec(self, teacher, images, tmp_path):
+    def test_more_workers_than_cpus_and_another_codec(self, teacher, images, tmp_path):
         spec = spec_of(teacher, images, codec="topk", k=3, bits=4)
-        relabel(teacher, images, spec, tmp_path / "labels", workers=1)
+        relabel(teacher, images, spec, tmp_path / "labels", workers=3)
         labeler = Labeler(teacher, images, RULE, 0, CPU)
         found = files(tmp_path / "labels")
         assert [found[shard_file(index)] for index in range(6)] == [labeler.shard(spec, index) for index in range(6)]
@@ -161,26 +162,46 @@ class TestFailure:
             LabelSet.open(folder).verify()
 
 
-def test_kill_9_of_the_command_midway_then_the_same_command(teacher, in_process, tmp_path):
+def test_ctrl_c_then_kill_9_of_the_command_midway_then_the_same_command(teacher, in_process, tmp_path):
     save_teacher(tmp_path / "teacher.safetensors", teacher, replace(teacher.spec, class_names=tuple("0123456789")))
-
-    def line(out: str) -> list[str]:
-        where = ["--images", "digits:train", "--teacher", str(tmp_path / "teacher.safetensors")]
-        return ["relabel", *where, "--views", "60", "--preset", "digits", "--json", "--out", str(tmp_path / out)]
-
-    folder = tmp_path / "killed"
+    folder, total = tmp_path / "labels", -(-1078 * 60 // 1100)
+    where = ["--images", "digits:train", "--teacher", str(tmp_path / "teacher.safetensors")]
+    line = ["relabel", *where, "--views", "60", "--preset", "digits", "--json", "--out", str(folder)]
     err = tmp_path / "err"
-    with started(line("killed"), tmp_path / "out", err) as process:
-        wait_until(lambda: list(folder.glob("labels-*")), process, err)
+
+    def shards() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in folder.glob("labels-*")}
+
+    def further(before: int) -> bool:
+        return len(shards()) > before
+
+    with started(line, tmp_path / "out", err) as process:
+        wait_until(lambda: further(0), process, err)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert "To go on, run: lpqld relabel" in err.read_text()
+    kept = shards()
+    with started(line, tmp_path / "out", err) as process:
+        wait_until(lambda: further(len(kept)), process, err)
         kill_9(process)
-    total = -(-1078 * 60 // 8200)
-    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("labels-*")}
-    assert 1 <= len(kept) < total, "it was killed midway"
+    assert kept.items() < shards().items(), "what was finished is not done again"
+    kept = shards()
+    assert len(kept) < total, "it was killed midway"
     assert not (folder / MANIFEST_FILE).exists()
 
-    done = in_process(*line("killed"))
+    done = in_process(*line)
     assert done.document["num_views"] == 1078 * 60
     assert f"relabel: {total} of {total}" in done.stderr
-    assert kept == {name: (folder / name).stat().st_mtime_ns for name in kept}
-    assert in_process(*line("clean")).document["bytes"] == done.document["bytes"]
-    assert files(folder) == files(tmp_path / "clean")
+    assert kept.items() < shards().items()
+    made = LabelSet.open(folder)
+    made.verify()
+    labeler = Labeler(made_by(tmp_path), ImageSet.open("digits:train"), made.spec.view_rule, 0, CPU)
+    found = files(folder)
+    found.pop(MANIFEST_FILE)
+    assert found == {shard_file(index): labeler.shard(made.spec, index) for index in range(total)}
+
+
+def made_by(folder: Path) -> Teacher:
+    """The teacher of the command."""
+    names = ImageSet.open("digits:train").class_names
+    return load_teacher(folder / "teacher.safetensors", image_class_names=names)
