@@ -44,7 +44,7 @@ def train(
     """
     from lpqld.images import ImageSet
     from lpqld.labels import LabelSet
-    from lpqld.student import Recipe
+    from lpqld.recipe import Recipe
     from sweeps.cluster import cluster
     from sweeps.result import Accuracy
     from sweeps.training import train_students

@@ -9,11 +9,13 @@ from pathlib import Path
 import ray
 
 from lpqld.dataset import ViewDataset
+from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
+from lpqld.recipe import Recipe
 from lpqld.store import canonical_json, fingerprint, write_atomically
-from lpqld.student import Recipe, Student, train
-from lpqld.teacher import accuracy
+from lpqld.student import Student
+from lpqld.training import train
 from sweeps.cluster import num_gpus, use_assigned_resources
 
 
