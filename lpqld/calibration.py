@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +36,7 @@ class CalibrationPlan:
         """A plan that costs about 3 % of training on so many images: fewer views, then, for small sets, fewer fits."""
         affordable = _SHARE * num_images
         num_views = min(num_images, int(min(max(affordable, _FEWEST_VIEWS), _MOST_VIEWS)))
-        return cls(num_views, max(1, round(num_views / affordable)))
+        return cls(num_views, math.ceil(num_views / affordable))
 
     def is_due(self, epoch: int, last: int) -> bool:
         """Whether `epoch` fits again; `last` is the epoch that did, 0 for none. Early, when tau moves most, all do."""

@@ -265,7 +265,10 @@ def run_trial(
         return result
 
     try:
-        for metrics in train(student, data, recipe, seed=seed, validation=quick, evaluate_every=rung):
+        checkpoint = path.with_suffix(".checkpoint")
+        for metrics in train(
+            student, data, recipe, seed=seed, validation=quick, evaluate_every=rung, checkpoint=checkpoint
+        ):
             history.append(metrics)
             if metrics.val_accuracy is None:
                 continue

@@ -2,8 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from lpqld.evaluation import accuracy
+from lpqld.architectures import build
+from lpqld.errors import ConfigError
 from lpqld.recipe import Recipe
 from lpqld.student import Student
 
@@ -19,9 +21,37 @@ class TestStudent:
         with torch.no_grad():
             assert torch.allclose(student(views), student.network((views - mean) / std))
 
-    def test_accuracy_is_the_share_of_right_answers(self, digits):
-        few = digits.sample_per_class(13, 0)
-        student = Student(RECIPE, 10, 0).eval()
+    @pytest.mark.parametrize("size", [32, 200])
+    def test_views_are_resized_for_networks_of_one_size(self, size):
+        student = Student(replace(RECIPE, architecture="test_vit"), 5, 0).eval()
+        views = torch.rand(2, 3, size, size)
+        resized = F.interpolate(views, (160, 160), mode="bilinear", antialias=size > 160)
         with torch.no_grad():
-            right = student(few.pixels.float() / 255).argmax(1) == few.labels
-        assert accuracy(student, few, batch_size=7) == pytest.approx(float(right.float().mean()))
+            torch.testing.assert_close(student(views), student.network((resized - student.mean) / student.std))
+
+    def test_images_that_a_network_cannot_take_are_refused(self):
+        student = Student(replace(RECIPE, architecture="test_convnext"), 5, 0).train()
+        student.check_input(32)
+        with pytest.raises(ConfigError, match=r"test_convnext cannot take images of 8 x 8 pixels .*: choose another"):
+            student.check_input(8)
+        assert student.training
+
+    def test_precision_is_as_asked_and_auto_spares_depthwise_convolutions_on_a_cpu(self):
+        cpu, cuda = torch.device("cpu"), torch.device("cuda")
+        capable = torch.cpu.get_capabilities()
+        native = bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
+        for precision, architecture, expected in [
+            ("float32", "convnet", (False, False)),
+            ("bfloat16", "shufflenet_v2_x1_0", (True, True)),
+            ("auto", "convnet", (native, True)),
+            ("auto", "shufflenet_v2_x1_0", (False, True)),
+        ]:
+            student = Student(Recipe(architecture=architecture, precision=precision), 5, 0)
+            assert (student.uses_bfloat16(cpu), student.uses_bfloat16(cuda)) == expected
+
+    def test_weights_do_not_depend_on_the_layout(self):
+        torch.manual_seed(4)
+        expected = build("convnet", 5).state_dict()
+        found = Student(RECIPE, 5, 4).network.state_dict()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+        assert found["4.weight"].is_contiguous(memory_format=torch.channels_last)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from lpqld.codec import Dense, Logits, TopK
+from lpqld.calibration import CalibrationPlan
+from lpqld.codec import Codec, Dense, Logits, TopK
 from lpqld.compress import encode
 from lpqld.dataset import ViewDataset
-from lpqld.errors import DataError
+from lpqld.errors import ConfigError, DataError
 from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
@@ -23,6 +24,8 @@ from tests.checks import RULE
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=3, batch_size=15, lr=2e-3, temperature="20:2:step", ca="off", precision="float32")
 
+SGD = replace(RECIPE, optimizer="sgd", lr=0.02, momentum=0.0, temperature="4")
+
 
 @pytest.fixture(scope="module")
 def data(teacher, images) -> ViewDataset:
@@ -30,10 +33,10 @@ def data(teacher, images) -> ViewDataset:
     return labelled(teacher, images, 4)
 
 
-def labelled(teacher, images: ImageSet, views_per_image: int) -> ViewDataset:
+def labelled(teacher, images: ImageSet, views_per_image: int, codec: Codec = TopK(5, 0.25)) -> ViewDataset:  # noqa: B008
     spec = specify(teacher, images, RULE, views_per_image=views_per_image, seed=0, batch_size=100, device=CPU)
     batches = Labeler(teacher, images, RULE, 0, CPU).batches(0, spec.num_views, 100, Dense())
-    return ViewDataset(images, encode(Labels(spec, Logits.concatenate(list(batches))), TopK(5, 0.25)).decode())
+    return ViewDataset(images, encode(Labels(spec, Logits.concatenate(list(batches))), codec).decode())
 
 
 def weights(student: Student) -> torch.Tensor:
@@ -185,3 +188,116 @@ class TestCalibration:
         logits, targets = zip(*batches, strict=True)
         expected = fit_student_temperature(torch.cat(logits), SoftTargets.concatenate(targets))
         assert next(running).student_temperature == pytest.approx(expected)
+
+
+class TestAccumulation:
+    @pytest.mark.parametrize("codec", [TopK(3, 0.25), TopK(3, 0.25, absent="tail")], ids=["top 3", "with a tail"])
+    def test_parts_of_a_step_move_the_weights_as_the_whole_step(self, teacher, codec):
+        """On a network without batch norm, which alone sees the parts."""
+        data = labelled(teacher, ImageSet.open("digits:train", size=32).sample_per_class(3, 0), 2, codec)
+        recipe = replace(SGD, architecture="test_convnext", epochs=2, batch_size=15)
+        whole = trained(data, recipe)
+        for accumulate in (2, 7):
+            parts = trained(data, replace(recipe, accumulate=accumulate))
+            torch.testing.assert_close(weights(parts[0]), weights(whole[0]), rtol=1e-5, atol=1e-6)
+            assert [m.loss for m in parts[1]] == pytest.approx([m.loss for m in whole[1]], rel=1e-5)
+
+    def test_the_papers_calibration_takes_the_whole_last_step(self, teacher):
+        data = labelled(teacher, ImageSet.open("digits:train", size=32).sample_per_class(3, 0), 1)
+        recipe = replace(SGD, architecture="test_convnext", epochs=4, batch_size=30, ca="paper", lr=0.2)
+        runs = [trained(data, replace(recipe, accumulate=parts))[1] for parts in (1, 4)]
+        found = [[m.student_temperature for m in run] for run in runs]
+        assert found[0] == found[1]
+        assert found[0][-1] < 1
+
+    def test_more_parts_than_views_are_refused(self, data):
+        with pytest.raises(ConfigError, match="step of 15 views cannot be cut into 16 parts: lower accumulate"):
+            trained(data, replace(RECIPE, batch_size=16, accumulate=16))
+
+
+class TestSchedule:
+    def test_a_rate_for_each_epoch(self, data):
+        metrics = trained(data, replace(RECIPE, epochs=6, warmup_epochs=2, lr_per="epoch"))[1]
+        cosine = [2e-3 * (1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in range(4)]
+        assert [m.lr for m in metrics] == pytest.approx([2e-5, 2e-3 * 0.505, *cosine])
+
+
+class TestAverage:
+    def test_it_is_the_average_of_the_weights_after_every_step(self, data):
+        recipe = replace(RECIPE, epochs=3, batch_size=30, ema=0.15)
+        start = {name: tensor.clone() for name, tensor in Student(recipe, 10, 0).state_dict().items()}
+        raw, plain = [], Student(recipe, 10, 0)
+        for _ in train(plain, data, replace(recipe, ema=0.0), seed=0):
+            raw.append({name: tensor.clone() for name, tensor in plain.state_dict().items()})
+        found = trained(data, recipe)[0].state_dict()
+        for name in (name for name, tensor in start.items() if tensor.is_floating_point()):
+            expected = start[name]
+            # (1 + s) / (10 + s) reaches 0.15 before any step: 2 / 11, so the decay is 0.15 throughout.
+            for after in raw:
+                expected = 0.15 * expected + 0.85 * after[name]
+            torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
+
+    def test_it_is_what_is_evaluated_and_what_the_caller_sees(self, data, images):
+        recipe = replace(RECIPE, epochs=4, ema=0.9)
+        student = Student(recipe, 10, 0)
+        for metrics in train(student, data, recipe, seed=0, validation=images, evaluate_every=1):
+            assert metrics.val_accuracy == accuracy(student, images)
+        plain = trained(data, replace(recipe, ema=0.0))[0]
+        assert not torch.allclose(weights(student), weights(plain))
+
+    def test_training_itself_does_not_notice(self, data):
+        averaged, plain = (trained(data, replace(RECIPE, epochs=4, ema=ema))[1] for ema in (0.9, 0.0))
+        assert averaged == plain
+
+
+class TestPrecision:
+    def test_bfloat16_trains_as_float32_does_within_its_rounding(self, data):
+        losses = {}
+        for precision in ("float32", "bfloat16"):
+            student, metrics = trained(data, replace(RECIPE, epochs=10, temperature="4", precision=precision))
+            assert student(data[[0, 1]].views).dtype == getattr(torch, precision)
+            assert all(parameter.dtype == torch.float32 for parameter in student.parameters())
+            losses[precision] = [m.loss for m in metrics]
+        assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+        assert losses["bfloat16"] != losses["float32"]
+
+
+class TestCalibrationPlan:
+    @pytest.mark.parametrize("num_images", [1, 30, 100, 500, 2000, 10_000, 104_500, 10**6], ids=str)
+    def test_it_costs_three_percent_once_the_first_epochs_are_over(self, num_images):
+        plan = CalibrationPlan.for_images(num_images)
+        assert min(num_images, 64) <= plan.num_views <= 1024
+        # A view seen costs a third of one trained on.
+        assert plan.num_views / 3 / plan.interval <= 0.03 * num_images
+
+    def test_first_epochs_fit_often(self):
+        plan = CalibrationPlan.for_images(100)
+        last, fits = 0, []
+        for epoch in range(300):
+            if plan.is_due(epoch, last):
+                last = epoch
+                fits.append(epoch)
+        assert fits[:9] == [1, 2, 3, 4, 5, 6, 7, 9, 11]
+        assert set(np.diff([epoch for epoch in fits if epoch > 50])) == {plan.interval}
+        assert len(fits) * plan.num_views / 3 <= 0.035 * 300 * 100
+
+
+class TestRandomLayers:
+    def test_they_draw_from_the_seed_and_leave_the_caller_alone(self, data):
+        class Dropping(Student):
+            def forward(self, views):
+                return super().forward(torch.nn.functional.dropout(views, 0.3, self.training))
+
+        def run(seed: int) -> torch.Tensor:
+            student = Dropping(RECIPE, 10, 0)
+            for _ in train(student, data, RECIPE, seed=seed):
+                torch.rand(1)
+            return weights(student)
+
+        torch.manual_seed(5)
+        expected = torch.rand(4)[-1]
+        torch.manual_seed(5)
+        one = run(0)
+        assert torch.rand(1) == expected
+        assert torch.equal(run(0), one)
+        assert not torch.equal(run(1), one)
