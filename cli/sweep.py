@@ -215,6 +215,8 @@ def plan(
 
 
 def _plan_text(made: Any) -> Group:
+    from lpqld.memory import memory_words
+
     estimated = " (estimated)" if made.image_bytes_are_estimated else ""
     facts = Table(box=None, show_header=False, pad_edge=False)
     rows = {
@@ -224,6 +226,7 @@ def _plan_text(made: Any) -> Group:
         "all labels, fp16": f"{format_bytes(made.all_label_bytes)}, {format_bytes(made.bytes_per_label)} a label, "
         f"{made.labels_to_images:.1f} x the images",
         "master on disk": f"{format_bytes(made.master_bytes)} in {made.num_shards:,} shards",
+        "decoded images": f"{format_bytes(made.pixel_bytes)}, {memory_words(made.image_memory)}",
         "memory per relabel worker": format_bytes(made.worker_memory),
         "relabel": f"{made.relabel_hours:.2f} {made.device}-hours at {made.relabel_rate:,.0f} views/s",
         "students": f"{made.num_trainings} trainings, {made.train_hours:.2f} {made.device}-hours "

@@ -21,8 +21,9 @@ from torch.utils.data import Dataset, Sampler
 from lpqld.codec import Logits
 from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
+from lpqld.render import render
 from lpqld.targets import SoftTargets
-from lpqld.views import ViewRule, Views, render
+from lpqld.views import ViewRule, Views
 
 _DRAW_AHEAD = 2**19
 

@@ -13,8 +13,8 @@ from lpqld.draws import permutation
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
+from lpqld.render import render
 from lpqld.teacher import Teacher
-from lpqld.views import render
 
 TEMPERATURES = (20.0, 7.0, 2.0, 1.0)
 _SAMPLE_STREAM = 5

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from PIL import Image
 from lpqld.errors import ConfigError, DataError
 from lpqld.image_sources import Record
 
+_AHEAD = 256  # images that are decoded, or being decoded, before they are asked for
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
@@ -40,10 +42,10 @@ def decode_all(records: Sequence[Record], size: int | None, eval_resize_ratio: f
     """
     with _pool() as pool:
         if size is not None:
-            yield from pool.map(lambda record: _decode(record, size, eval_resize_ratio), records, chunksize=1)
+            yield from _map_bounded(pool, lambda record: _decode(record, size, eval_resize_ratio), records)
             return
         common: tuple[int, int] | None = None
-        for record, decoded in zip(records, pool.map(lambda r: _decode(r, None, 1.0), records), strict=True):
+        for record, decoded in zip(records, _map_bounded(pool, lambda r: _decode(r, None, 1.0), records), strict=True):
             if decoded.pixels is not None:
                 width, height = decoded.original_size
                 common = common or (width, height)
@@ -76,6 +78,17 @@ def _pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _map_bounded(
+    pool: ThreadPoolExecutor, decode: Callable[[Record], Decoded], records: Sequence[Record]
+) -> Iterator[Decoded]:
+    """`pool.map` that runs only so far ahead of its reader: images may be more than memory holds twice."""
+    pending = deque(pool.submit(decode, record) for record in records[:_AHEAD])
+    for record in [*records[_AHEAD:], *[None] * len(pending)]:
+        yield pending.popleft().result()
+        if record is not None:
+            pending.append(pool.submit(decode, record))
 
 
 def _decode(record: Record, size: int | None, eval_resize_ratio: float) -> Decoded:

@@ -6,6 +6,7 @@ ids, so that a view drawn from (seed, image id, view number) is the same in ever
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.image_codec import decode_all
 from lpqld.image_sources import read_source
 from lpqld.image_writer import write_parquet
+from lpqld.memory import ImageMemory, choose_memory, free_host_bytes, mapped_array
 from lpqld.store import canonical_json, fingerprint
 
 _SAMPLE_STREAM, _SPLIT_STREAM = 3, 4  # what random words are for; views have the streams before these
@@ -38,6 +40,7 @@ class ImageSet:
         source: where the images were read.
         resize: how they were brought to size, such as "bicubic 64->32"; None when untouched.
         skipped: the unreadable images that were left out, with the reason (only on request).
+        streamed: the pixels lie in a mapped file, since memory has no room for them.
     """
 
     pixels: torch.Tensor
@@ -48,6 +51,7 @@ class ImageSet:
     source: str
     resize: str | None = None
     skipped: tuple[str, ...] = ()
+    streamed: bool = False
 
     def __post_init__(self) -> None:
         shape = tuple(self.pixels.shape)
@@ -82,7 +86,9 @@ class ImageSet:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over decoded pixels, labels, class names in order, and shape."""
         names, shape = canonical_json(list(self.class_names)), canonical_json(list(self.pixels.shape))
-        return fingerprint(self.pixels.numpy().tobytes(), self.labels.numpy().astype("<i8").tobytes(), names, shape)
+        return fingerprint(
+            self.pixels.contiguous().numpy().data, self.labels.numpy().astype("<i8").tobytes(), names, shape
+        )
 
     @cached_property
     def ranks(self) -> np.ndarray:
@@ -98,6 +104,7 @@ class ImageSet:
         class_names: Sequence[str] | None = None,
         eval_resize_ratio: float = 1.0,
         skip_bad: bool = False,
+        memory: ImageMemory | None = None,
     ) -> ImageSet:
         """Read and decode every image at `path`.
 
@@ -108,9 +115,10 @@ class ImageSet:
             class_names: labels are mapped, by name, to positions in this list, which becomes the set's.
             eval_resize_ratio: 1 or more; 256 / 224 is ImageNet's habit.
             skip_bad: leave unreadable images out and list them in `skipped`, instead of refusing the set.
+            memory: "streamed" decodes into a mapped file; None does so where the pixels would fill memory.
 
         Raises:
-            ConfigError: no such path, no common size, or an argument out of range.
+            ConfigError: no such path, no common size, no room, or an argument out of range.
             DataError: an unreadable image, table or label, or classes that do not match `class_names`.
         """
         if size is not None and size < 1:
@@ -118,7 +126,9 @@ class ImageSet:
         if not 1 <= eval_resize_ratio < 8:
             raise ConfigError(f"eval_resize_ratio must be in [1, 8), found {eval_resize_ratio}")
         source = read_source(path, class_names)
-        pixels, rows, encoded_bytes, skipped = [], [], [], []
+        pixels, streamed = np.empty((0, 3, 1, 1), dtype=np.uint8), False
+        rows: list[int] = []
+        encoded_bytes, skipped = [], []
         originals: set[tuple[int, int]] = set()
         for row, decoded in enumerate(decode_all(source.records, size, eval_resize_ratio)):
             if decoded.pixels is None:
@@ -127,7 +137,9 @@ class ImageSet:
                     raise DataError(f"{problem}. Repair or remove it, or pass --skip-bad-images to leave it out")
                 skipped.append(problem)
                 continue
-            pixels.append(decoded.pixels)
+            if not rows:
+                pixels, streamed = _room_for((len(source.records), *decoded.pixels.shape), memory)
+            pixels[len(rows)] = decoded.pixels
             rows.append(row)
             encoded_bytes.append(decoded.encoded_bytes)
             originals.add(decoded.original_size)
@@ -138,26 +150,29 @@ class ImageSet:
         if class_names is not None:
             labels, names = _map_labels(labels, names, tuple(class_names), path), tuple(class_names)
         return cls(
-            pixels=torch.from_numpy(np.stack(pixels)),
+            pixels=torch.from_numpy(pixels[: len(rows)]),
             labels=torch.from_numpy(labels),
             class_names=names,
             ids=source.ids[rows],
             encoded_bytes=np.array(encoded_bytes, dtype=np.int64),
             source=path,
-            resize=_describe_resize(originals, pixels[0].shape[-1], eval_resize_ratio),
+            resize=_describe_resize(originals, pixels.shape[-1], eval_resize_ratio),
             skipped=tuple(skipped),
+            streamed=streamed,
         )
 
     def take(self, rows: Sequence[int] | np.ndarray) -> ImageSet:
         """The images at `rows` of this set, in that order, with their ids."""
         index = np.ascontiguousarray(rows, dtype=np.int64)
-        chosen = torch.from_numpy(index)
+        pixels, streamed = _room_for((len(index), *self.pixels.shape[1:]), None if self.streamed else "shared")
+        torch.index_select(self.pixels, 0, torch.from_numpy(index), out=torch.from_numpy(pixels))
         return replace(
             self,
-            pixels=self.pixels[chosen],
-            labels=self.labels[chosen],
+            pixels=torch.from_numpy(pixels),
+            labels=self.labels[torch.from_numpy(index)],
             ids=self.ids[index],
             encoded_bytes=self.encoded_bytes[index],
+            streamed=streamed,
         )
 
     def first_per_class(self, n: int) -> ImageSet:
@@ -263,6 +278,12 @@ def ranks_in_class(labels: np.ndarray) -> np.ndarray:
     ranks = np.empty(len(labels), dtype=np.int64)
     ranks[order] = np.arange(len(labels)) - np.searchsorted(by_class, by_class)
     return ranks
+
+
+def _room_for(shape: tuple[int, ...], memory: ImageMemory | None) -> tuple[np.ndarray, bool]:
+    """Room for pixels, and whether it is in a mapped file."""
+    memory = memory or choose_memory(math.prod(shape), device_bytes=None, host_bytes=free_host_bytes())
+    return (mapped_array(shape), True) if memory == "streamed" else (np.empty(shape, dtype=np.uint8), False)
 
 
 def _map_labels(labels: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...], path: str) -> np.ndarray:

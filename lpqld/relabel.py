@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lpqld.bank import ImageBank
 from lpqld.codec import Codec, Dense, Logits, codec_for
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
+from lpqld.memory import ImageMemory
 from lpqld.references import ImagesRef, TeacherRef
 from lpqld.shards import encode_shard
 from lpqld.spec import MAX_SHARD_LOGITS, MAX_SHARD_VIEWS, LabelSpec
 from lpqld.teacher import Teacher
-from lpqld.views import ViewRule, Views, render
+from lpqld.views import ViewParams, ViewRule, Views
 
 _PILOT_VIEWS = 1024
 _SHARD_VIEWS = 8192
@@ -24,15 +26,24 @@ _SHARD_VIEWS = 8192
 class Labeler:
     """A teacher at work on a device: labels any range of positions of a label set, in fixed batches."""
 
-    def __init__(self, teacher: Teacher, images: ImageSet, rule: ViewRule, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        images: ImageSet,
+        rule: ViewRule,
+        seed: int,
+        device: torch.device,
+        memory: ImageMemory | None = None,
+    ) -> None:
+        """`memory`: where the images lie, see `bank.ImageBank`."""
         if teacher.num_classes != images.num_classes:
             raise DataError(
                 f"the teacher has {teacher.num_classes} classes, the images {images.num_classes}: pass --classes FILE "
                 f"with the names of the teacher's classes"
             )
-        self._teacher = teacher.to(device).eval()
+        self._teacher = teacher.to(device).to(memory_format=torch.channels_last).eval()
         self._views = Views(images, rule, seed)
-        self._pixels = images.pixels.to(device)
+        self.bank = ImageBank(images, device, memory)
         self._device = device
 
     @torch.inference_mode()
@@ -42,14 +53,41 @@ class Labeler:
         Raises:
             DataError: a logit is NaN or infinite, naming the image and view.
         """
-        mixed_precision = torch.autocast(self._device.type, dtype=torch.float16, enabled=self._device.type == "cuda")
-        for first in range(start, end, batch_size):
-            positions = np.arange(first, min(first + batch_size, end))
-            with mixed_precision:
-                logits = self._teacher(render(self._pixels, self._views.draw(positions)))
-            values = logits.float().cpu().numpy()
-            self._check(values, positions)
-            yield codec.keep(values)
+        positions = np.arange(start, end)
+        drawn = self._views.draw(positions)  # at once: a batch at a time it would take twenty times as long
+        previous: tuple[Callable[[], NDArray[np.float32]], slice] | None = None
+        for first in range(0, end - start, batch_size):
+            batch = slice(first, first + batch_size)
+            current = self._launch(drawn.take(batch)), batch
+            if previous is not None:
+                yield self._finish(*previous, positions, codec)
+            previous = current
+        if previous is not None:
+            yield self._finish(*previous, positions, codec)
+
+    def _launch(self, params: ViewParams) -> Callable[[], NDArray[np.float32]]:
+        """Set a batch to work; what comes back waits for its logits. So a GPU is busy while the last one is kept."""
+        on_gpu = self._device.type == "cuda"
+        with torch.autocast(self._device.type, dtype=torch.float16, enabled=on_gpu):
+            logits = self._teacher(self.bank.render(params)).float()
+        if not on_gpu:
+            return lambda: logits.cpu().numpy()
+        copied = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True).copy_(logits, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+
+        def wait() -> NDArray[np.float32]:
+            done.synchronize()
+            return copied.numpy()
+
+        return wait
+
+    def _finish(
+        self, logits: Callable[[], NDArray[np.float32]], batch: slice, positions: NDArray[np.int64], codec: Codec
+    ) -> Logits:
+        values = logits()
+        self._check(values, positions[batch])
+        return codec.keep(values)
 
     def _check(self, values: NDArray[np.float32], positions: NDArray[np.int64]) -> None:
         bad = ~np.isfinite(values).all(axis=1)

@@ -48,10 +48,10 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def fingerprint(*parts: bytes) -> str:
+def fingerprint(*parts: bytes | memoryview) -> str:
     """SHA-256 of `parts` as hex, each part preceded by its length so that no two lists of parts collide."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(memoryview(part).nbytes.to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()

@@ -1,8 +1,7 @@
-"""Views: how they are drawn, and how a batch of them is rendered.
+"""Views: which there are, and how they are drawn.
 
 A view's parameters are a pure function of (label-set seed, image id, view number), so a view costs no bytes and any
-worker can render it. The drawing rule has a version; tests pin golden values. Teacher and student call the same
-`render`, so the student sees the pixels that the teacher labelled.
+worker can render it. The drawing rule has a version; tests pin golden values.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from lpqld.draws import permutation, random_words, uniform
@@ -249,59 +246,3 @@ def _clipped_box(
     top, bottom = np.clip(centre_y - side / 2, 0, 1), np.clip(centre_y + side / 2, 0, 1)
     left, right = np.clip(centre_x - side / 2, 0, 1), np.clip(centre_x + side / 2, 0, 1)
     return _rounded(np.stack([top, left, bottom - top, right - left], axis=1)).astype(np.float32)
-
-
-def render(pixels: torch.Tensor, params: ViewParams) -> torch.Tensor:
-    """Render views, batched, on the device of `pixels`.
-
-    Crops are resized to the full side by bilinear interpolation (never a shrinking one, so no antialiasing), then
-    flipped, mixed, cut out.
-
-    Args:
-        pixels: uint8 [N, 3, S, S], the image set.
-        params: B views.
-
-    Returns:
-        float32 [B, 3, S, S] in [0, 1], not normalised: teacher and student normalise as each needs.
-    """
-    device = pixels.device
-
-    def on_device(array: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
-    views = _crop(pixels, on_device(params.rows), on_device(params.crop), on_device(params.flip))
-    has_box, has_lam = params.box[:, 2:].any(), (params.lam < 1).any()
-    if has_box or has_lam:
-        partners = _crop(
-            pixels, on_device(params.partner), on_device(params.partner_crop), on_device(params.partner_flip)
-        )
-        if has_box:
-            views = torch.where(_box_mask(on_device(params.box), views.shape[-1]), partners, views)
-        if has_lam:
-            views = torch.lerp(partners, views, on_device(params.lam)[:, None, None, None])
-    if params.cutout[:, 2:].any():
-        mask = _box_mask(on_device(params.cutout), views.shape[-1])
-        views = torch.where(mask, on_device(params.color)[:, :, None, None], views)
-    return views
-
-
-def _crop(pixels: torch.Tensor, rows: torch.Tensor, crop: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """Crop, resize to the full side and flip: float32 [B, 3, S, S]."""
-    top, left, height, width = crop.unbind(1)
-    theta = crop.new_zeros(len(rows), 2, 3)
-    theta[:, 0, 0] = torch.where(flip, -width, width)
-    theta[:, 0, 2] = 2 * left + width - 1
-    theta[:, 1, 1] = height
-    theta[:, 1, 2] = 2 * top + height - 1
-    chosen = pixels[rows].to(torch.float32).div_(255)
-    grid = F.affine_grid(theta, list(chosen.shape), align_corners=False)
-    return F.grid_sample(chosen, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp_(0, 1)
-
-
-def _box_mask(box: torch.Tensor, side: int) -> torch.Tensor:
-    """True inside each box: bool [B, 1, S, S], edges rounded to whole pixels."""
-    start = torch.round(box[:, :2] * side)
-    end = torch.round((box[:, :2] + box[:, 2:]) * side)
-    index = torch.arange(side, device=box.device)
-    inside = (index >= start[:, :, None]) & (index < end[:, :, None])
-    return (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]

@@ -10,6 +10,7 @@ import torch
 
 from lpqld.architectures import build
 from lpqld.loss import kl_divergence
+from lpqld.memory import ImageMemory, choose_memory, free_device_bytes, free_host_bytes
 from lpqld.student import Student
 from lpqld.targets import SoftTargets
 from lpqld.teacher import choose_device
@@ -38,7 +39,11 @@ class BudgetPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes in bytes, rates in views per second on `device`, times in hours of one such device."""
+    """Sizes in bytes, rates in views per second on `device`, times in hours of one such device.
+
+    `pixel_bytes` are those of the decoded images, `image_memory` is where they would lie on this machine (see
+    `memory.choose_memory`), `worker_memory` what a relabel worker takes beside them.
+    """
 
     name: str
     num_classes: int
@@ -53,6 +58,8 @@ class Plan:
     labels_to_images: float
     master_bytes: int
     num_shards: int
+    pixel_bytes: int
+    image_memory: ImageMemory
     worker_memory: int
     budgets: tuple[BudgetPlan, ...]
     num_trainings: int
@@ -93,7 +100,7 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
         _plan_budget(config, budget, all_bytes, image_bytes, num_images, num_views, num_classes)
         for budget in config.search.budget_bytes(all_bytes)
     )
-    device = choose_device()
+    device, pixel_bytes = choose_device(), num_images * 3 * size * size
     relabel_rate, train_rate = _measure(config, num_classes, size, device, measure_seconds)
     baselines = 2 + 2 * len(budgets) if config.confirm.baselines else 0
     num_trainings = config.search.trials * len(budgets) + config.confirm.seeds * (len(budgets) + baselines)
@@ -113,8 +120,9 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
         num_shards=-(
             -num_views // (-(-config.relabel.shard_views // config.relabel.batch_size) * config.relabel.batch_size)
         ),
+        pixel_bytes=pixel_bytes,
+        image_memory=choose_memory(pixel_bytes, device_bytes=free_device_bytes(device), host_bytes=free_host_bytes()),
         worker_memory=_WORKING_BYTES
-        + num_images * 3 * size * size
         + config.relabel.shard_views * (kept * 8 if kept else num_classes * 4)
         + config.relabel.batch_size * 3 * size * size * 4 * 4,
         budgets=budgets,

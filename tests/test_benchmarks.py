@@ -17,9 +17,9 @@ from tests.conftest import CHECKOUT, command_environment
 BENCHMARKS = CHECKOUT / "benchmarks"
 
 
-def run(*arguments: object, data: Path) -> subprocess.CompletedProcess[str]:
-    """`benchmarks/codecs.py`, with shared data at `data`."""
-    line = [sys.executable, str(BENCHMARKS / "codecs.py"), *map(str, arguments)]
+def run(*arguments: object, data: Path, script: str = "codecs.py") -> subprocess.CompletedProcess[str]:
+    """A benchmark, with shared data at `data`."""
+    line = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
     environment = {**command_environment(), "LPQLD_SHARED_DATA": str(data), "PYTHONPATH": str(CHECKOUT)}
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300, check=False)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codec.range_coder import ONE, code_bit, code_uniform, compiled
+from lpqld.codec.range_coder import ONE, code_bit, code_uniform
+from lpqld.compiled import compiled
 
 NUMBER_BITS = 24
 LARGEST_NUMBER = 2**NUMBER_BITS - 1

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from lpqld.codec.adaptive import NUMBER_CONTEXTS, fresh_odds
 from lpqld.codec.base import MOST_HINTS
-from lpqld.codec.range_coder import ONE, compiled, inlined
+from lpqld.codec.range_coder import ONE
+from lpqld.compiled import compiled, inlined
 
 LEADERS = 3
 BINS = 24

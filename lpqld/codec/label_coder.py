@@ -27,7 +27,8 @@ from lpqld.codec.context_model import (
     score_by_leader,
 )
 from lpqld.codec.member_coder import code_members
-from lpqld.codec.range_coder import code_part, code_uniform, compiled, inlined, look
+from lpqld.codec.range_coder import code_part, code_uniform, look
+from lpqld.compiled import compiled, inlined
 
 
 @compiled

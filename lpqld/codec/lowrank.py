@@ -19,7 +19,6 @@ from lpqld.codec.range_coder import (
     POSITION,
     STATE_BYTES,
     code_bit,
-    compiled,
     finish,
     is_past,
     is_whole,
@@ -27,6 +26,7 @@ from lpqld.codec.range_coder import (
     start_encoding,
     with_room,
 )
+from lpqld.compiled import compiled
 from lpqld.errors import ConfigError, DataError
 
 MAX_RANK = 1024

@@ -6,7 +6,8 @@ import numpy as np
 
 from lpqld.codec.adaptive import adapt, code_adaptive, code_value
 from lpqld.codec.context_model import BINS, LEADERS, MOST_HINTS, REJECTED, SPANS, STEPS
-from lpqld.codec.range_coder import SMALLEST_RANGE, code_uniform, compiled, inlined, normalise
+from lpqld.codec.range_coder import SMALLEST_RANGE, code_uniform, normalise
+from lpqld.compiled import compiled, inlined
 
 _BLOCK = 32
 _RAREST, _COMMON = 32, 63500

@@ -9,17 +9,10 @@ integers below 2**57 occur, so every machine computes the same bytes.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import Any, TypeVar, cast
-
 import numpy as np
-from numba import config, njit
 from numpy.typing import NDArray
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from lpqld.compiled import compiled
 
 LOW, RANGE, POSITION = 0, 1, 2
 STATE_BYTES = 6
@@ -28,31 +21,6 @@ _MASK = _FULL - 1
 PROBABILITY_BITS = 16
 ONE = 1 << PROBABILITY_BITS
 LARGEST_TOTAL = 1 << 24
-
-
-def compiled(function: Function) -> Function:
-    """Compile with numba, without the interpreter's lock; kept on disk for the next process, where a folder allows."""
-    elsewhere = config.CACHE_DIR
-    config.CACHE_DIR = elsewhere or _folder_of_compiled()
-    try:
-        return cast(Function, njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # no folder to keep it in
-        return cast(Function, njit(nogil=True)(function))
-    finally:
-        config.CACHE_DIR = elsewhere
-
-
-def inlined(function: Function) -> Function:
-    """Make part of each compiled function that calls it: a call that hands over a whole model is not free."""
-    return cast(Function, njit(inline="always")(function))
-
-
-@cache
-def _folder_of_compiled() -> str:
-    """A folder for this version of all the codecs' files: numba alone would not see that a function called changed."""
-    folder = Path(__file__).parent
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
-    return str(folder / "__pycache__" / f"compiled-{digest.hexdigest()[:16]}")
 
 
 def start_encoding() -> NDArray[np.int64]:

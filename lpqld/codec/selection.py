@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.codec.base import Logits, check_finite
-from lpqld.codec.range_coder import compiled
+from lpqld.compiled import compiled
 from lpqld.errors import ConfigError
 
 

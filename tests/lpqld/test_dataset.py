@@ -11,7 +11,8 @@ from lpqld.compress import encode
 from lpqld.dataset import LabelBatch, ViewDataset, ViewSampler
 from lpqld.errors import DataError
 from lpqld.labels import LabelSet
-from lpqld.views import Views, render
+from lpqld.render import render
+from lpqld.views import Views
 from tests.checks import RULE, dense_probabilities
 
 

@@ -12,11 +12,12 @@ from lpqld.fidelity import largest_difference
 from lpqld.labels import Labels
 from lpqld.references import TeacherRef
 from lpqld.relabel import Labeler, specify
+from lpqld.render import render
 from lpqld.shards import decode_shard, encode_shard
 from lpqld.spec import LabelSpec
 from lpqld.store import canonical_json
 from lpqld.teacher import Teacher, TeacherSpec
-from lpqld.views import Views, render
+from lpqld.views import Views
 from tests.checks import RULE, equal_logits, plain_choice
 
 CPU = torch.device("cpu")

@@ -1,5 +1,5 @@
 import json
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from lpqld.errors import ConfigError
 from lpqld.fields import Fields
 from lpqld.images import ImageSet
-from lpqld.views import ViewParams, ViewRule, Views, render
+from lpqld.render import render
+from lpqld.views import ViewParams, ViewRule, Views
 
 RULES = {
     "cutmix": ViewRule(),
@@ -238,77 +239,6 @@ class TestOrder:
     def test_fewer_labels_than_images_are_refused(self):
         with pytest.raises(ConfigError, match="13 labels cannot cover 14 images"):
             Views(IMAGES, ViewRule(), 0).positions_in_epoch(0, 13, 0)
-
-
-def plain_crop(image: np.ndarray, crop: np.ndarray, flip: bool) -> np.ndarray:
-    """Crop, bilinear resize to the full side and flip, pixel by pixel in float64: [3, S, S]."""
-    side = image.shape[-1]
-    top, left, height, width = crop.astype(np.float64)
-    out = np.zeros((3, side, side))
-    for row in range(side):
-        for column in range(side):
-            mirrored = side - 1 - column if flip else column
-            y = np.clip((top + height * (row + 0.5) / side) * side - 0.5, 0, side - 1)
-            x = np.clip((left + width * (mirrored + 0.5) / side) * side - 0.5, 0, side - 1)
-            y0, x0 = int(y), int(x)
-            y1, x1 = min(y0 + 1, side - 1), min(x0 + 1, side - 1)
-            upper = image[:, y0, x0] * (1 - (x - x0)) + image[:, y0, x1] * (x - x0)
-            lower = image[:, y1, x0] * (1 - (x - x0)) + image[:, y1, x1] * (x - x0)
-            out[:, row, column] = upper * (1 - (y - y0)) + lower * (y - y0)
-    return out
-
-
-def plain_box(box: np.ndarray, side: int) -> np.ndarray:
-    top, left, height, width = box.astype(np.float64)
-    mask = np.zeros((side, side), dtype=bool)
-    rows, columns = (
-        np.rint(np.array([start, start + size]) * side).astype(int) for start, size in ((top, height), (left, width))
-    )
-    mask[rows[0] : rows[1], columns[0] : columns[1]] = True
-    return mask
-
-
-def plain_render(pixels: torch.Tensor, params: ViewParams) -> np.ndarray:
-    """Every view by loops over pixels, in float64."""
-    images = pixels.numpy().astype(np.float64) / 255
-    side, out = images.shape[-1], []
-    for index in range(len(params)):
-        view = plain_crop(images[params.rows[index]], params.crop[index], bool(params.flip[index]))
-        partner = plain_crop(
-            images[params.partner[index]], params.partner_crop[index], bool(params.partner_flip[index])
-        )
-        view = np.where(plain_box(params.box[index], side), partner, view)
-        lam = float(params.lam[index])
-        view = lam * view + (1 - lam) * partner
-        out.append(np.where(plain_box(params.cutout[index], side), params.color[index][:, None, None], view))
-    return np.stack(out)
-
-
-class TestRendering:
-    @EVERY_RULE
-    def test_rendering_is_that_of_a_plain_float64_reference(self, rule):
-        params = Views(IMAGES, rule, 11).draw(np.arange(40))
-        rendered = render(IMAGES.pixels, params)
-        assert rendered.dtype == torch.float32
-        assert rendered.numpy() == pytest.approx(plain_render(IMAGES.pixels, params), abs=2e-5)
-
-    @EVERY_RULE
-    def test_one_batch_is_what_its_views_are_one_at_a_time(self, rule):
-        params = Views(IMAGES, rule, 5).draw(np.arange(30))
-        together = render(IMAGES.pixels, params)
-        alone = torch.cat([render(IMAGES.pixels, params.take(slice(i, i + 1))) for i in range(len(params))])
-        assert torch.equal(together, alone)
-
-    def test_the_whole_image_comes_back_unchanged(self):
-        params = Views(IMAGES, ViewRule(crop_scale=(1.0, 1.0), mix="none", flip=False), 0).draw(np.arange(14))
-        expected = IMAGES.pixels[torch.from_numpy(params.rows)].float() / 255
-        assert torch.allclose(render(IMAGES.pixels, params), expected, atol=1e-6)
-
-    def test_a_flipped_whole_image_is_mirrored(self):
-        params = Views(IMAGES, ViewRule(crop_scale=(1.0, 1.0), mix="none"), 0).draw(np.arange(14))
-        mirrored = replace(params, flip=np.ones(14, dtype=bool))
-        expected = IMAGES.pixels[torch.from_numpy(params.rows)].float().flip(-1) / 255
-        assert torch.allclose(render(IMAGES.pixels, mirrored), expected, atol=1e-6)
 
 
 class TestRule:

@@ -81,6 +81,7 @@ class TestPresets:
         plan = make_plan(config, measure_seconds=0.01)
         assert plan.num_views == 10_450 * 10 * 300
         assert plan.all_label_bytes / 2**30 == pytest.approx(610, rel=0.01)  # published, with containers: 643
+        assert plan.pixel_bytes == 10_450 * 10 * 3 * config.images.size**2
         full = load_config("in21k")
         student, rule = full.student, full.views.rule()
         assert (student.optimizer, student.lr, student.mean, student.std) == ("adamw", 2e-3, (0, 0, 0), (1, 1, 1))

@@ -1,0 +1,113 @@
+"""Views as pixels: relabeling and training call the same `render`, so the student sees what the teacher labelled."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from lpqld.render_cpu import render_views
+from lpqld.views import ViewParams
+
+_PIXELS_PER_THREAD = 2**18
+
+
+def render(pixels: torch.Tensor, params: ViewParams) -> torch.Tensor:
+    """Render views, batched, on the device of `pixels`.
+
+    Crops are resized to the full side by bilinear interpolation (never a shrinking one, so no antialiasing), then
+    flipped, mixed, cut out. On a CPU that takes up to `torch.get_num_threads()` threads and a tenth of the time of the
+    same in torch's own operations; the two agree but for rounding.
+
+    Args:
+        pixels: uint8 [N, 3, S, S], the image set.
+        params: B views.
+
+    Returns:
+        float32 [B, 3, S, S] in [0, 1] in channels-last memory, which convolutions like best; not normalised: teacher
+        and student normalise as each needs.
+    """
+    if pixels.device.type == "cpu":
+        return _render_on_cpu(pixels, params)
+    return render_in_torch(pixels, params).contiguous(memory_format=torch.channels_last)
+
+
+def _render_on_cpu(pixels: torch.Tensor, params: ViewParams) -> torch.Tensor:
+    num_views, side = len(params), pixels.shape[-1]
+    views = torch.empty(num_views, side, side, 3)
+    arguments = (
+        params.rows,
+        params.crop,
+        params.flip,
+        params.partner,
+        params.partner_crop,
+        params.partner_flip,
+        params.lam,
+        _in_pixels(params.box, side),
+        _in_pixels(params.cutout, side),
+        params.color,
+        views.numpy(),
+    )
+    num_threads = max(1, min(torch.get_num_threads(), num_views * side * side // _PIXELS_PER_THREAD))
+    ends = np.linspace(0, num_views, num_threads + 1).astype(int)
+    parts = [(pixels.numpy(), start, end, *arguments) for start, end in itertools.pairwise(ends)]
+    threads = [threading.Thread(target=render_views, args=part) for part in parts[1:]]
+    for thread in threads:
+        thread.start()
+    render_views(*parts[0])
+    for thread in threads:
+        thread.join()
+    return views.permute(0, 3, 1, 2)
+
+
+def _in_pixels(box: NDArray[np.float32], side: int) -> NDArray[np.int64]:
+    """Boxes (top, left, height, width) as (top, left, bottom, right), edges rounded to whole pixels, [B, 4]."""
+    return np.rint(np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], axis=1) * np.float32(side)).astype(np.int64)
+
+
+def render_in_torch(pixels: torch.Tensor, params: ViewParams) -> torch.Tensor:
+    """`render` in torch's own operations, for any device."""
+    device, side = pixels.device, pixels.shape[-1]
+
+    def on_device(array: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    views = _crop(pixels, on_device(params.rows), on_device(params.crop), on_device(params.flip))
+    has_box, has_lam = params.box[:, 2:].any(), (params.lam < 1).any()
+    if has_box or has_lam:
+        partners = _crop(
+            pixels, on_device(params.partner), on_device(params.partner_crop), on_device(params.partner_flip)
+        )
+        if has_box:
+            views = torch.where(_box_mask(on_device(_in_pixels(params.box, side)), side), partners, views)
+        if has_lam:
+            views = torch.lerp(partners, views, on_device(params.lam)[:, None, None, None])
+    if params.cutout[:, 2:].any():
+        mask = _box_mask(on_device(_in_pixels(params.cutout, side)), side)
+        views = torch.where(mask, on_device(params.color)[:, :, None, None], views)
+    return views
+
+
+def _crop(pixels: torch.Tensor, rows: torch.Tensor, crop: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
+    """Crop, resize to the full side and flip: float32 [B, 3, S, S]."""
+    top, left, height, width = crop.unbind(1)
+    theta = crop.new_zeros(len(rows), 2, 3)
+    theta[:, 0, 0] = torch.where(flip, -width, width)
+    theta[:, 0, 2] = 2 * left + width - 1
+    theta[:, 1, 1] = height
+    theta[:, 1, 2] = 2 * top + height - 1
+    chosen = pixels[rows].to(torch.float32).div_(255)
+    grid = F.affine_grid(theta, list(chosen.shape), align_corners=False)
+    return F.grid_sample(chosen, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp_(0, 1)
+
+
+def _box_mask(box: torch.Tensor, side: int) -> torch.Tensor:
+    """True inside each box (top, left, bottom, right): bool [B, 1, S, S]."""
+    index = torch.arange(side, device=box.device)
+    inside = (index >= box[:, :2, None]) & (index < box[:, 2:, None])
+    return (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]

@@ -1,0 +1,45 @@
+"""The benchmarks of speed run, on made-up images, and say what they measured; the figures are for quiet machines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_benchmarks import run
+
+
+def measured(script: str, *options: object, data: Path) -> dict[str, Any]:
+    """The one case that a benchmark measures with these options and no data."""
+    done = run(*options, "--json", script=script, data=data)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (case,) = json.loads(done.stdout)["cases"]
+    return case
+
+
+def test_relabeling_beside_the_bare_teacher(tmp_path):
+    options = ("--only", "resnet18-64", "--rounds", 1, "--views", 100, "--threads", 1)
+    case = measured("relabel_speed.py", *options, data=tmp_path)
+    assert case["ratio"] == pytest.approx(case["views_per_second"] / case["bare_views_per_second"])
+    assert set(case["microseconds_a_view"]) == {"draw", "render", "keep the largest", "encode", "write"}
+    assert min(case["microseconds_a_view"].values()) > 0
+    assert case["seconds_to_first_labels"] > 0
+
+
+def test_the_data_path_beside_the_fields_way(tmp_path):
+    options = ("--size", 32, "--images", 100, "--rounds", 1, "--workers", 1, "--no-network")
+    case = measured("data_path.py", *options, data=tmp_path)
+    assert [row["task"] for row in case["rows"]] == ["relabel", "replay"]
+    for row in case["rows"]:
+        assert row["ratio"] == pytest.approx(row["views_per_second"] / row["field_views_per_second"])
+        # An image at a time in PIL is several times as slow, on any machine.
+        assert row["ratio"] > 1
+
+
+def test_training_beside_the_bare_step(tmp_path):
+    case = measured("train_speed.py", "--only", "convnet-8", "--rounds", 1, "--steps", 2, "--threads", 1, data=tmp_path)
+    assert case["ratio"] == pytest.approx(case["views_per_second"] / case["bare_views_per_second"])
+    assert case["ratio_with_calibration"] < case["ratio"]
+    parts = case["microseconds_a_view"]
+    assert {"views and labels", "targets", "divergence", "optimizer", "calibration"} <= set(parts)
+    assert min(parts.values()) > 0
