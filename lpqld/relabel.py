@@ -21,6 +21,8 @@ from lpqld.views import ViewParams, ViewRule, Views
 
 _PILOT_VIEWS = 1024
 _SHARD_VIEWS = 8192
+# Of views that each thread of a CPU asks the teacher for at once: what is larger leaves its cache, at half the speed.
+_PIXELS_AT_ONCE = 2**18
 
 
 class Labeler:
@@ -45,6 +47,9 @@ class Labeler:
         self._views = Views(images, rule, seed)
         self.bank = ImageBank(images, device, memory)
         self._device = device
+        side = teacher.spec.input_size or images.size
+        on_cpu = device.type == "cpu"
+        self._views_at_once = max(1, _PIXELS_AT_ONCE * torch.get_num_threads() // side**2) if on_cpu else None
 
     @torch.inference_mode()
     def batches(self, start: int, end: int, batch_size: int, codec: Codec) -> Iterator[Logits]:
@@ -68,8 +73,13 @@ class Labeler:
     def _launch(self, params: ViewParams) -> Callable[[], NDArray[np.float32]]:
         """Set a batch to work; what comes back waits for its logits. So a GPU is busy while the last one is kept."""
         on_gpu = self._device.type == "cuda"
+        together = self._views_at_once or len(params)
         with torch.autocast(self._device.type, dtype=torch.float16, enabled=on_gpu):
-            logits = self._teacher(self.bank.render(params)).float()
+            parts = [
+                self._teacher(self.bank.render(params.take(slice(first, first + together)))).float()
+                for first in range(0, len(params), together)
+            ]
+        logits = torch.cat(parts)
         if not on_gpu:
             return lambda: logits.cpu().numpy()
         copied = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True).copy_(logits, non_blocking=True)
