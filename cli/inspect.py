@@ -98,8 +98,9 @@ def _inspect_images(
     std: str | None,
 ) -> Answer:
     from lpqld.diversity import within_class_similarity
+    from lpqld.evaluation import accuracy
     from lpqld.images import ImageSet
-    from lpqld.teacher import accuracy, choose_device
+    from lpqld.teacher import choose_device
 
     images = ImageSet.open(path, size=size)
     counts = images.labels.bincount(minlength=images.num_classes)

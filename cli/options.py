@@ -40,7 +40,8 @@ Teacher = Annotated[
 Arch = Annotated[
     str | None,
     typer.Option(
-        "--arch", help="Architecture: convnet, cifar_resnet20, cifar_resnet56, tiny_resnet18, or any name of timm's."
+        "--arch",
+        help="convnet, cifar_resnet20, cifar_resnet56, tiny_resnet18, shufflenet_v2_x1_0, or any name of timm's.",
     ),
 ]
 Ipc = Annotated[

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from lpqld.architectures import build
+from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.location import location
 from lpqld.relabel import specify
 from lpqld.sizes import format_bytes
 from lpqld.store import canonical_json, fingerprint
-from lpqld.teacher import Teacher, accuracy, choose_device
+from lpqld.teacher import Teacher, choose_device
 from sweeps.baselines import baselines
 from sweeps.budgets import spaces_for
 from sweeps.cluster import cluster
@@ -95,7 +96,7 @@ def _run(
             )
             real = _real_images(config, teacher, root, device)
             say(f"labels: {master.spec.num_views} views, {format_bytes(master.num_bytes['total'])}, {master.folder}")
-        shared = Shared(images, master.labels, evaluation.validation, evaluation.test, config.student.recipe(), real)
+        shared = Shared(images, master.labels, evaluation.validation, evaluation.test, config.student, real)
         all_bytes = all_label_bytes(shared.labels)
         budgets = config.search.budget_bytes(all_bytes)
         spaces = spaces_for(budgets, config.search, shared)

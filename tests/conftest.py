@@ -146,8 +146,8 @@ def small_shared() -> Any:
     from lpqld.fit import fit_teacher
     from lpqld.images import ImageSet
     from lpqld.labels import Labels
+    from lpqld.recipe import Recipe
     from lpqld.relabel import Labeler, specify
-    from lpqld.student import Recipe
     from lpqld.teacher import Teacher
     from lpqld.views import ViewRule
     from sweeps.trial import Shared
