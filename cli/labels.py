@@ -76,6 +76,10 @@ def relabel(
         bool,
         typer.Option("--skip-bad-images", help="Leave out images that cannot be decoded, and list them."),
     ] = False,
+    image_memory: Annotated[
+        str,
+        typer.Option("--image-memory", help="Where decoded images lie: auto, device, shared, streamed (a file)."),
+    ] = "auto",
     preset: Annotated[str | None, typer.Option("--preset", help="Draw views as this preset does.")] = None,
     classes: options.Classes = None,
     input_size: options.InputSize = None,
@@ -92,6 +96,7 @@ def relabel(
     lpqld relabel --images digits:train --ipc 10 --teacher teacher.safetensors --views 300 --preset digits --out labels
     """
     from lpqld.location import location
+    from lpqld.memory import parse_memory
     from lpqld.relabel import specify
     from lpqld.teacher import choose_device
     from sweeps.cluster import cluster
@@ -101,7 +106,10 @@ def relabel(
     from sweeps.relabel import relabel as run
 
     rule = (ViewsConfig() if preset is None else load_config(preset).views).rule()
-    opened = open_images(ImagesConfig(source=images, ipc=ipc, size=size, seed=seed), skip_bad=skip_bad_images)
+    memory = parse_memory(image_memory)
+    opened = open_images(
+        ImagesConfig(source=images, ipc=ipc, size=size, seed=seed), skip_bad=skip_bad_images, memory=memory
+    )
     network = open_teacher(
         TeacherConfig(
             source=str(teacher),
@@ -137,7 +145,9 @@ def relabel(
             spec,
             folder,
             workers=workers,
+            image_memory=memory,
             progress=lambda done, total: reporter.progress("relabel", done, total),
+            say=reporter.say,
         )
     document = describe(label_set)
     return Answer(document, facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))

@@ -11,6 +11,7 @@ import torch
 from lpqld.errors import DataError
 from lpqld.fit import FitEpoch, fit_teacher
 from lpqld.images import ImageSet
+from lpqld.memory import ImageMemory
 from lpqld.store import canonical_json, write_atomically
 from lpqld.teacher import Teacher, load_teacher, save_teacher
 from sweeps.config import EvalConfig, ImagesConfig, SweepConfig, TeacherConfig
@@ -27,11 +28,16 @@ class Evaluation:
     test: ImageSet
 
 
-def open_images(config: ImagesConfig, source: str | None = None, skip_bad: bool = False) -> ImageSet:
-    """The images to label: `ipc` of every class of the source, or all of it where ipc is None."""
+def open_images(
+    config: ImagesConfig, source: str | None = None, skip_bad: bool = False, memory: ImageMemory | None = None
+) -> ImageSet:
+    """The images to label: `ipc` of every class of the source, or all of it where ipc is None.
+
+    `skip_bad` and `memory` are those of `ImageSet.open`.
+    """
     path = source or config.source
     assert path is not None, "require_data comes first"
-    images = ImageSet.open(path, size=config.size, skip_bad=skip_bad)
+    images = ImageSet.open(path, size=config.size, skip_bad=skip_bad, memory=memory)
     return images if config.ipc is None else images.sample_per_class(config.ipc, config.seed)
 
 

@@ -21,6 +21,7 @@ from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.location import Location, RemotePath, file_sizes, location
 from lpqld.manifest import MANIFEST_FILE, Manifest
+from lpqld.memory import ImageMemory
 from lpqld.relabel import Labeler
 from lpqld.shards import Shard, check_header, shard_file
 from lpqld.spec import LabelSpec
@@ -43,14 +44,17 @@ _Made = TypeVar("_Made")
 class _ShardWriter:
     """An actor: a teacher on its device that labels and writes the shards it is given."""
 
-    def __init__(self, spec: LabelSpec, teacher: Any, images: Any, folder: Location, tries: Any) -> None:
-        self._spec, self._folder, self._tries = spec, folder, tries
+    def __init__(
+        self, spec: LabelSpec, teacher: Any, images: Any, folder: Location, memory: ImageMemory | None, tries: Any
+    ) -> None:
+        self._spec, self._folder, self._memory, self._tries = spec, folder, memory, tries
         self._data = (teacher, images)
         self._labeler: Labeler | None = None
 
     def __call__(self, index: int) -> Answer:
         try:
-            return self._finish(index).to_json()
+            answer = self._finish(index).to_json()
+            return answer if self._labeler is None else {**answer, "images": str(self._labeler.bank)}
         except LpqldError as error:
             # A mistake that a retry cannot mend goes back as data: Ray would retry an exception.
             kind = next(name for name, kind in _KINDS.items() if isinstance(error, kind))
@@ -74,7 +78,7 @@ class _ShardWriter:
         if self._labeler is None:
             device = use_assigned_resources(cpus=1)
             teacher, images = ray.get(list(self._data))
-            self._labeler = Labeler(teacher, images, self._spec.view_rule, self._spec.seed, device)
+            self._labeler = Labeler(teacher, images, self._spec.view_rule, self._spec.seed, device, self._memory)
         return self._labeler.shard(self._spec, index)
 
 
@@ -85,7 +89,9 @@ def relabel(
     out: str | os.PathLike[str] | RemotePath,
     *,
     workers: int | None = None,
+    image_memory: ImageMemory | None = None,
     progress: Progress = lambda done, total: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> LabelSet:
     """Make the label set of `spec` in the folder `out`, a path or a URI, on the connected Ray cluster.
 
@@ -96,7 +102,9 @@ def relabel(
     Args:
         workers: teachers at work at once, which share GPUs (or CPUs) where they are more than those; default one per
             GPU, or one per CPU where there is no GPU.
+        image_memory: where workers have the decoded images, see `lpqld.bank.ImageBank`.
         progress: called with shards done and shards in all.
+        say: told where the images are, once.
 
     Raises:
         ConfigError: the folder holds something else, or cannot be written.
@@ -117,16 +125,26 @@ def relabel(
     shards = _find_shards(folder, spec)
     progress(len(shards), total)
     pending = [index for index in range(total) if index not in shards]
-    for index, shard in _label_shards(teacher, images, spec, folder, pending, workers):
-        shards[index] = shard
+    told = False
+    for index, answer in _label_shards(teacher, images, spec, folder, pending, workers, image_memory):
+        shards[index] = Shard(answer["bytes"], answer["sha256"])
+        if not told and "images" in answer:
+            say(f"decoded images: {answer['images']}")
+            told = True
         progress(len(shards), total)
     _finish(folder, Manifest(spec, tuple(shards[index] for index in range(total))))
     return LabelSet.open(folder)
 
 
 def _label_shards(
-    teacher: Teacher, images: ImageSet, spec: LabelSpec, folder: Location, pending: list[int], workers: int | None
-) -> Iterator[tuple[int, Shard]]:
+    teacher: Teacher,
+    images: ImageSet,
+    spec: LabelSpec,
+    folder: Location,
+    pending: list[int],
+    workers: int | None,
+    image_memory: ImageMemory | None,
+) -> Iterator[tuple[int, Answer]]:
     """Make the shards `pending`, and tell of each as it is done."""
     if not pending:
         return
@@ -140,11 +158,12 @@ def _label_shards(
         "teacher": ray.put(teacher.cpu()),
         "images": ray.put(images),
         "folder": folder.absolute(),
+        "memory": image_memory,
     }
     for index, answer in run_shards(_ShardWriter, arguments, pending, workers=pool_size, resources=resources):
         if failure := answer.get("failure"):
             raise _KINDS[failure["kind"]](failure["message"])
-        yield index, Shard(answer["bytes"], answer["sha256"])
+        yield index, answer
 
 
 def _retried(step: Callable[[], _Made], name: str) -> _Made:
