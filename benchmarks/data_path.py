@@ -34,10 +34,13 @@ from lpqld.architectures import build
 from lpqld.dataset import ViewDataset
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
+from lpqld.loss import kl_divergence
+from lpqld.recipe import Recipe
 from lpqld.relabel import Labeler, specify
 from lpqld.shards import decode_shard, encode_shard
 from lpqld.store import write_atomically
-from lpqld.student import Recipe, Student, kl_divergence
+from lpqld.student import Student
+from lpqld.targets import SoftTargets
 from lpqld.teacher import Teacher, TeacherSpec
 from lpqld.views import ViewRule, Views
 
@@ -83,9 +86,9 @@ class Ours:
         data = ViewDataset(self.images, labels, self.device)
         for epoch in range(_EPOCHS):
             for batch in data.epoch(epoch, _BATCH):
-                targets = batch.sparse_targets(4.0)
+                targets = batch.soft_targets(4.0)
                 if with_network:
-                    self.student(batch.views, *targets)
+                    self.student(batch.views, targets)
         return len(data) / (time.perf_counter() - start)
 
 
@@ -116,7 +119,8 @@ class Field:
             return self.network(views).float().cpu()
 
     def _train(self, views: torch.Tensor, ids: torch.Tensor, values: torch.Tensor) -> None:
-        self.student(views.to(self.device), ids.to(self.device), (values.to(self.device) / 4).softmax(1))
+        ids, values = ids.to(self.device), values.to(self.device)
+        self.student(views.to(self.device), SoftTargets.softmax(ids, values, None, self.images.num_classes, 4.0))
 
 
 def main() -> None:
@@ -202,14 +206,11 @@ def write_files(images: ImageSet, folder: Path) -> Iterator[Path]:
 
 def training_step(num_classes: int, device: torch.device) -> Callable[..., None]:
     """One step of a ResNet-18 student, the same for both ways."""
-    recipe = Recipe(architecture="resnet18")
-    student = Student(recipe, num_classes, 0).to(device, memory_format=torch.channels_last).train()
+    student = Student(Recipe(architecture="resnet18"), num_classes, 0).to(device).train()
     optimizer = torch.optim.AdamW(student.parameters(), fused=True)
 
-    def step(views: torch.Tensor, ids: torch.Tensor, targets: torch.Tensor) -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits = student(views.contiguous(memory_format=torch.channels_last)).float()
-        kl_divergence(logits, ids, targets, 1.0).backward()
+    def step(views: torch.Tensor, targets: SoftTargets) -> None:
+        kl_divergence(student(views), targets, 1.0).backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -22,12 +22,15 @@ from lpqld.codec import Codec, Dense, Logits, LowRank
 from lpqld.codec.base import dense_ids
 from lpqld.compress import EncodedLabels, encode
 from lpqld.dataset import ViewDataset
+from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
+from lpqld.recipe import Recipe
 from lpqld.relabel import Labeler, specify
 from lpqld.store import canonical_json, fingerprint, write_atomically
-from lpqld.student import Recipe, Student, train
-from lpqld.teacher import Teacher, accuracy, load_teacher
+from lpqld.student import Student
+from lpqld.teacher import Teacher, load_teacher
+from lpqld.training import train
 from lpqld.views import ViewRule
 
 IMAGES_PER_CLASS, SIZE, VIEWS_PER_IMAGE = 10, 32, 30

@@ -11,7 +11,7 @@ from cli.output import Answer, command
 from lpqld.errors import ConfigError, DataError
 from lpqld.sizes import format_bytes
 
-LabelsArgument = Annotated[Path, typer.Argument(metavar="LABELS", help="A label set.")]
+LabelsArgument = Annotated[str, typer.Argument(metavar="LABELS", help="A label set: a path or a URI.")]
 OptionalTeacher = Annotated[Path | None, typer.Option("--teacher", help="Teacher checkpoint.")]
 
 
@@ -39,8 +39,8 @@ def _open_teacher(
 
 @command
 def inspect(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A label set, or an image set.")],
-    against: Annotated[Path | None, typer.Option("--against", help="Another label set of the same views.")] = None,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A label set, or an image set: a path or a URI.")],
+    against: Annotated[str | None, typer.Option("--against", help="Another label set of the same views.")] = None,
     teacher: OptionalTeacher = None,
     arch: options.Arch = None,
     size: options.Size = None,
@@ -53,16 +53,17 @@ def inspect(
 
     Label sets: fidelity --against another. Image sets: diversity and accuracy as a --teacher sees them.
     """
+    from lpqld.location import location
     from lpqld.manifest import MANIFEST_FILE
 
-    if (Path(path) / MANIFEST_FILE).is_file():
-        return _inspect_labels(Path(path), against)
+    if (location(path) / MANIFEST_FILE).is_file():
+        return _inspect_labels(path, against)
     if against is not None:
         raise ConfigError(f"--against compares label sets; {path} holds no {MANIFEST_FILE}")
     return _inspect_images(path, size, teacher, arch, classes, input_size, mean, std)
 
 
-def _inspect_labels(path: Path, against: Path | None) -> Answer:
+def _inspect_labels(path: str, against: str | None) -> Answer:
     from lpqld.fidelity import entropy, total_variation
     from lpqld.labels import LabelSet
 
@@ -97,8 +98,9 @@ def _inspect_images(
     std: str | None,
 ) -> Answer:
     from lpqld.diversity import within_class_similarity
+    from lpqld.evaluation import accuracy
     from lpqld.images import ImageSet
-    from lpqld.teacher import accuracy, choose_device
+    from lpqld.teacher import choose_device
 
     images = ImageSet.open(path, size=size)
     counts = images.labels.bincount(minlength=images.num_classes)

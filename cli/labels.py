@@ -59,7 +59,8 @@ def relabel(
     views: Annotated[int, typer.Option("--views", min=1, help="Views per image.")],
     arch: options.Arch = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The label set's folder; default: one under --root.")
+        str | None,
+        typer.Option("--out", help="The label set's folder, a path or a URI; default: one under --root."),
     ] = None,
     ipc: options.Ipc = None,
     size: options.Size = None,
@@ -90,6 +91,7 @@ def relabel(
 
     lpqld relabel --images digits:train --ipc 10 --teacher teacher.safetensors --views 300 --preset digits --out labels
     """
+    from lpqld.location import location
     from lpqld.relabel import specify
     from lpqld.teacher import choose_device
     from sweeps.cluster import cluster
@@ -125,7 +127,7 @@ def relabel(
         bits=bits,
         device=device,
     )
-    folder = out or root / "labels" / spec.fingerprint[:16]
+    folder = location(out) if out else root / "labels" / spec.fingerprint[:16]
     with Reporter() as reporter, cluster(address):
         for name in opened.skipped:
             reporter.say(f"left out: {name}")
@@ -143,8 +145,8 @@ def relabel(
 
 @command
 def compress(
-    src: Annotated[Path, typer.Argument(metavar="SRC", help="A label set.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the smaller one.")],
+    src: Annotated[str, typer.Argument(metavar="SRC", help="A label set: a path or a URI.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder of the smaller one: a path or a URI.")],
     prune_ratio: Annotated[
         float | None, typer.Option("--prune-ratio", help="Share of views not kept, in [0, 1), of those before pruning.")
     ] = None,

@@ -8,11 +8,26 @@ import typer
 from lpqld.errors import ConfigError
 
 IMAGES_HELP = (
-    "Images: a Parquet file, a folder or glob of them, an image folder, a folder that lpqld wrote, or digits, "
-    "digits:train, digits:val, digits:test."
+    "Images: a Parquet file, a folder or glob of them, an image folder, a folder that lpqld wrote (each a path or a "
+    "URI such as s3://bucket/images), or digits, digits:train, digits:val, digits:test."
 )
 
-Root = Annotated[Path, typer.Option("--root", help="Folder of all results.")]
+
+# What may be a URI is text: a Path would lose a slash of it.
+def _local(root: Path) -> Path:
+    from lpqld.location import check_local
+
+    try:
+        check_local(root)
+    except ConfigError as error:
+        raise typer.BadParameter(
+            f"{error}. Results lie in databases, which need a local or mounted folder; label sets may lie on shared"
+            " storage: --out of relabel, compress and export, --set relabel.folder=URI of a sweep"
+        ) from error
+    return root
+
+
+Root = Annotated[Path, typer.Option("--root", callback=_local, help="Local folder of all results.")]
 Address = Annotated[
     str | None, typer.Option("--address", help="Address of a Ray cluster; default: RAY_ADDRESS, else a local one.")
 ]
@@ -25,7 +40,8 @@ Teacher = Annotated[
 Arch = Annotated[
     str | None,
     typer.Option(
-        "--arch", help="Architecture: convnet, cifar_resnet20, cifar_resnet56, tiny_resnet18, or any name of timm's."
+        "--arch",
+        help="convnet, cifar_resnet20, cifar_resnet56, tiny_resnet18, shufflenet_v2_x1_0, or any name of timm's.",
     ),
 ]
 Ipc = Annotated[

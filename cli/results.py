@@ -36,7 +36,7 @@ def pareto(
 @command
 def export(
     experiment: Experiment,
-    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    out: Annotated[str, typer.Option("--out", help="A new folder: a path or a URI.")],
     budget: Annotated[
         str | None, typer.Option("--budget", help="The best label set of at most so many bytes, such as 50KB.")
     ] = None,

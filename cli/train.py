@@ -1,7 +1,7 @@
 """`lpqld train` and `lpqld teacher fit`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -15,7 +15,7 @@ teacher_app = typer.Typer(help="Train teachers.", no_args_is_help=True)
 @command
 def train(
     images: options.Images,
-    labels: Annotated[Path, typer.Option("--labels", help="A label set.")],
+    labels: Annotated[str, typer.Option("--labels", help="A label set: a path or a URI.")],
     evaluation: options.Evaluation,
     arch: options.Arch = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the images.")] = None,
@@ -26,6 +26,25 @@ def train(
         str | None, typer.Option("--temperature", help="The teacher's: 20, 20:2:step, 20:2:cosine, or 2:20:step.")
     ] = None,
     ca: Annotated[str | None, typer.Option("--ca", help="The student's temperature: fit, paper or off.")] = None,
+    optimizer: Annotated[str | None, typer.Option("--optimizer", help="adamw or sgd.")] = None,
+    warmup_epochs: Annotated[
+        int | None, typer.Option("--warmup-epochs", min=0, help="Epochs in which the learning rate rises.")
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option("--ema", help="Decay of the average of the weights, such as 0.999; 0 for none.")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option("--accumulate", min=1, help="Parts that a step is cut into, to save memory.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="auto, float32, or bfloat16 (mixed precision).")
+    ] = None,
+    compile_: Annotated[
+        str, typer.Option("--compile", help="torch.compile: on, off, or auto (long trainings on CUDA).")
+    ] = "auto",
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that train each student together, a CPU or GPU each.")
+    ] = 1,
     order: Annotated[
         str, typer.Option("--order", help="views: every image once an epoch; recorded: as an imported set was made.")
     ] = "views",
@@ -38,19 +57,23 @@ def train(
 ) -> Answer:
     """Train students on a label set and report their accuracy over seeds.
 
-    What is not given comes from the recipe in the label set's manifest. Example:
+    What is not given comes from the recipe in the label set's manifest. After an interruption the same command goes on
+    from where it was. Example:
 
     lpqld train --labels digits-labels --images digits:train --eval digits:test
     """
     from lpqld.images import ImageSet
     from lpqld.labels import LabelSet
-    from lpqld.student import Recipe
+    from lpqld.recipe import Recipe
+    from lpqld.training import Compile
     from sweeps.cluster import cluster
     from sweeps.result import Accuracy
     from sweeps.training import train_students
 
     if order not in ("views", "recorded"):
         raise ConfigError(f"--order {order}: expected views or recorded")
+    if compile_ not in get_args(Compile):
+        raise ConfigError(f"--compile {compile_}: expected {', '.join(get_args(Compile))}")
     label_set = LabelSet.open(labels)
     if order == "recorded":
         raise ConfigError(f"{labels} was drawn by lpqld and has no recorded order; only imported label sets have one")
@@ -62,6 +85,11 @@ def train(
         "batch_size": batch_size,
         "temperature": temperature,
         "ca": ca,
+        "optimizer": optimizer,
+        "warmup_epochs": warmup_epochs,
+        "ema": ema,
+        "accumulate": accumulate,
+        "precision": precision,
     }
     changed = {key: value for key, value in given.items() if value is not None}
     recipe = Recipe.from_json({**base.to_json(), **changed})
@@ -76,6 +104,8 @@ def train(
             recipe,
             range(seed, seed + seeds),
             root / "train",
+            workers=workers,
+            compile=compile_,  # type: ignore[arg-type]
             progress=lambda done, total: reporter.progress("train", done, total),
         )
     accuracy = Accuracy.of(values)

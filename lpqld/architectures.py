@@ -1,4 +1,4 @@
-"""Networks by name: four built in for small images, every other one from timm."""
+"""Networks by name: four built in for small images, torchvision's ShuffleNet, every other one from timm."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import timm
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from lpqld.errors import ConfigError
@@ -97,6 +98,8 @@ _BUILT_IN: dict[str, Callable[[int], nn.Module]] = {
     "cifar_resnet20": lambda num_classes: CifarResNet(3, num_classes),
     "cifar_resnet56": lambda num_classes: CifarResNet(9, num_classes),
     "tiny_resnet18": _tiny_resnet18,
+    # The one network of the field's tables that timm lacks.
+    "shufflenet_v2_x1_0": lambda num_classes: torchvision.models.shufflenet_v2_x1_0(num_classes=num_classes),
 }
 
 
@@ -133,3 +136,9 @@ def build(architecture: str, num_classes: int) -> nn.Module:
         return timm.create_model(architecture, pretrained=False, num_classes=num_classes)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise ConfigError(f"timm cannot build {architecture} with {num_classes} classes: {error}") from error
+
+
+def fixed_input_size(network: nn.Module) -> int | None:
+    """The only side in pixels of images that a network of timm's takes; None where any will do."""
+    config = getattr(network, "default_cfg", None)
+    return config["input_size"][-1] if config and config.get("fixed_input_size") else None

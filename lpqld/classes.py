@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from timm.data import ImageNetInfo
 
 from lpqld.errors import ConfigError, DataError
+from lpqld.location import Location
 
 CLASSES_FILE = "classes.json"
 _WNID = re.compile(r"(n\d{8})(?:_.*)?", re.DOTALL)
@@ -67,7 +67,7 @@ def check_unique(names: Sequence[str], where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_names(path: Path, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
+def read_names(path: Location, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
     """The class names in `path`, in label order.
 
     The file is a JSON list of names, a JSON object of such lists (`{"wnid": [...], "name": [...]}`), or text with one
@@ -105,7 +105,7 @@ def timm_names(info: str) -> tuple[str, ...]:
         ) from error
 
 
-def _name_lists(path: Path, text: str) -> list[list[str]]:
+def _name_lists(path: Location, text: str) -> list[list[str]]:
     if path.suffix.lower() != ".json" and not text.lstrip().startswith(("[", "{")):
         return [[line.strip() for line in text.splitlines() if line.strip()]]
     try:

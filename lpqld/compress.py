@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from lpqld.codec import Codec, Dense, TopK, codec_for
 from lpqld.errors import ConfigError
 from lpqld.labels import Labels
+from lpqld.location import RemotePath, location
 from lpqld.manifest import MANIFEST_FILE, Manifest
 from lpqld.shards import Shard, decode_shard, encode_shard, shard_file
 from lpqld.spec import LabelSpec
@@ -44,12 +45,13 @@ class EncodedLabels:
         parts = [decode_shard(self.spec, index, content) for index, content in enumerate(self.shards)]
         return Labels.of_shards(self.spec, parts)
 
-    def write(self, folder: Path) -> None:
-        """Write shards, then the manifest, into an empty or new folder.
+    def write(self, out: str | os.PathLike[str] | RemotePath) -> None:
+        """Write shards, then the manifest, into an empty or new folder, a path or a URI.
 
         Raises:
             ConfigError: the folder holds other files, or cannot be written.
         """
+        folder = location(out)
         manifest = self.manifest.to_bytes()
         if folder.is_dir():
             sweep_temporary_files(folder)

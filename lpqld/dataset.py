@@ -22,6 +22,7 @@ from lpqld.codec import Logits
 from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
 from lpqld.render import render
+from lpqld.targets import SoftTargets
 from lpqld.views import ViewRule, Views
 
 _DRAW_AHEAD = 2**19
@@ -47,19 +48,13 @@ class LabelBatch:
     num_classes: int
     absent: torch.Tensor | None = None
 
-    def sparse_targets(self, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class ids and their probabilities softmax(values / temperature), both [B, k], or [B, C] with `absent`."""
-        if self.absent is None:
-            return self.ids, (self.values / temperature).softmax(1)
-        level = self.absent[:, :1] + self.absent[:, 1:] / temperature
-        logits = level.expand(-1, self.num_classes).scatter(1, self.ids, self.values)
-        every_class = torch.arange(self.num_classes, device=self.ids.device).expand(len(self.ids), -1)
-        return every_class, (logits / temperature).softmax(1)
+    def soft_targets(self, temperature: float) -> SoftTargets:
+        """softmax(label / temperature), as sparse as the label."""
+        return SoftTargets.softmax(self.ids, self.values, self.absent, self.num_classes, temperature)
 
     def targets(self, temperature: float) -> torch.Tensor:
         """Probabilities at `temperature`, float32 [B, C]; classes that the label does not keep have none."""
-        ids, probabilities = self.sparse_targets(temperature)
-        return torch.zeros(len(ids), self.num_classes, device=ids.device).scatter_(1, ids, probabilities)
+        return self.soft_targets(temperature).dense(self.num_classes)
 
 
 class ViewDataset(Dataset[LabelBatch]):

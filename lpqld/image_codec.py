@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -93,7 +92,8 @@ def _map_bounded(
 
 def _decode(record: Record, size: int | None, eval_resize_ratio: float) -> Decoded:
     try:
-        content = record.content.read_bytes() if isinstance(record.content, Path) else record.content
+        held = record.content
+        content = held if held is None or isinstance(held, bytes) else held.read_bytes()
         if not content:
             raise DataError("it is empty")
         with Image.open(io.BytesIO(content)) as image:
@@ -104,6 +104,8 @@ def _decode(record: Record, size: int | None, eval_resize_ratio: float) -> Decod
         if size is not None:
             rgb = _bring_to_size(rgb, size, eval_resize_ratio)
         return Decoded(np.asarray(rgb).transpose(2, 0, 1), len(content), original_size)
+    except ConfigError:
+        raise  # its storage cannot be used: that is no fault of the image
     except _UNREADABLE as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         problem = "it is in no image format that Pillow reads" if text.startswith("cannot identify") else text

@@ -1,4 +1,7 @@
-"""The places images come from: Parquet, image folders, and the scikit-learn digits, each read as a list of records."""
+"""The places images come from: Parquet, image folders, and the scikit-learn digits, each read as a list of records.
+
+Parquet and folders may lie on a local path or on shared storage that a URI names.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ from PIL import Image
 
 from lpqld.classes import CLASSES_FILE, check_unique, default_names, few, positions, read_names
 from lpqld.errors import ConfigError, DataError
+from lpqld.location import Location, RemotePath, file_sizes, location
 
 DIGITS_SPLITS = {"digits:train": (0.0, 0.6), "digits:val": (0.6, 0.8), "digits:test": (0.8, 1.0), "digits": (0.0, 1.0)}
 _SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "dev", "test"}
@@ -31,7 +36,7 @@ class Record:
 
     origin: str
     label: int
-    content: bytes | Path | None
+    content: bytes | Location | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def read_source(path: str, wanted: Sequence[str] | None = None) -> Source:
     """
     if path in DIGITS_SPLITS:
         return _digits(*DIGITS_SPLITS[path])
-    place = Path(path)
+    place = location(path)
     if place.is_dir():
         shards = sorted(file for file in place.glob("*.parquet") if not file.name.startswith("."))
         if not shards:
@@ -61,14 +66,26 @@ def read_source(path: str, wanted: Sequence[str] | None = None) -> Source:
         return _parquet(shards, place / CLASSES_FILE, wanted)
     if place.is_file():
         return _parquet([place], place.parent / CLASSES_FILE, wanted)
-    if glob.has_magic(path):
-        files = sorted(Path(name) for name in glob.glob(path, recursive=True) if Path(name).is_file())
-        if files:
-            return _parquet(files, files[0].parent / CLASSES_FILE, wanted)
+    files = _matches(place)
+    if files:
+        return _parquet(files, files[0].parent / CLASSES_FILE, wanted)
     raise ConfigError(
         f"no images at {path}: expected a Parquet file, a directory or glob of them, an image folder with one"
         f" subfolder a class, or a built-in set ({', '.join(sorted(DIGITS_SPLITS))})"
     )
+
+
+def _matches(pattern: Location) -> list[Location]:
+    """The files that a pattern with wildcards names, in order; of a URI, wildcards in the last part."""
+    if isinstance(pattern, Path):
+        magic = glob.has_magic(str(pattern))
+        names = glob.glob(str(pattern), recursive=True) if magic else []
+        return sorted(Path(name) for name in names if Path(name).is_file())
+    if not glob.has_magic(pattern.path):
+        return []
+    if glob.has_magic(pattern.parent.path):
+        raise ConfigError(f"{pattern}: in a URI, wildcards stand in the last part only; name the folder")
+    return list(pattern.parent.glob(pattern.name))
 
 
 def _canonical(class_names: tuple[str, ...], records: list[Record], file_names: list[str], where: str) -> Source:
@@ -78,7 +95,7 @@ def _canonical(class_names: tuple[str, ...], records: list[Record], file_names: 
     return Source(class_names, tuple(records[row] for row in order), np.arange(len(records), dtype=np.int64))
 
 
-def _check_shards(folder: Path, shards: list[Path]) -> None:
+def _check_shards(folder: Location, shards: Sequence[Location]) -> None:
     """Refuse a folder that mixes splits, which would put test images among the training images, or lacks a shard."""
     splits = {word for file in shards if (word := re.split(r"[-_.]", file.stem)[0].lower()) in _SPLIT_WORDS}
     if len(splits) > 1:
@@ -94,7 +111,7 @@ def _check_shards(folder: Path, shards: list[Path]) -> None:
             raise DataError(f"{folder}: {count} shards expected, {few(missing)} not found; copy or write it again")
 
 
-def _parquet(files: list[Path], classes_file: Path, wanted: Sequence[str] | None) -> Source:
+def _parquet(files: Sequence[Location], classes_file: Location, wanted: Sequence[str] | None) -> Source:
     tables = [(file, _read_table(file)) for file in files]
     named = {names for file, table in tables if (names := _schema_names(file, table.schema)) is not None}
     if len(named) > 1:
@@ -126,9 +143,19 @@ def _parquet(files: list[Path], classes_file: Path, wanted: Sequence[str] | None
     return Source(class_names, tuple(records), np.array(known, dtype=np.int64))
 
 
-def _read_table(file: Path) -> pa.Table:
-    try:
+@contextmanager
+def _opened(file: Location) -> Iterator[pq.ParquetFile]:
+    if isinstance(file, Path):
         with pq.ParquetFile(file) as parquet:
+            yield parquet
+    else:  # the columns that are wanted, in few large requests
+        with file.open() as content, pq.ParquetFile(content, pre_buffer=True) as parquet:
+            yield parquet
+
+
+def _read_table(file: Location) -> pa.Table:
+    try:
+        with _opened(file) as parquet:
             schema = parquet.schema_arrow
             absent = [column for column in ("image", "label") if column not in schema.names]
             if absent:
@@ -141,7 +168,7 @@ def _read_table(file: Path) -> pa.Table:
         raise DataError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
 
 
-def _schema_names(file: Path, schema: pa.Schema) -> tuple[str, ...] | None:
+def _schema_names(file: Location, schema: pa.Schema) -> tuple[str, ...] | None:
     """Class names from the metadata that Hugging Face `datasets` puts into the schema."""
     text = (schema.metadata or {}).get(b"huggingface")
     if text is None:
@@ -155,7 +182,7 @@ def _schema_names(file: Path, schema: pa.Schema) -> tuple[str, ...] | None:
     return None
 
 
-def _labels(file: Path, table: pa.Table, class_names: tuple[str, ...] | None) -> list[int]:
+def _labels(file: Location, table: pa.Table, class_names: tuple[str, ...] | None) -> list[int]:
     if not pa.types.is_integer(table["label"].type):
         raise DataError(f"{file}: column label must hold integers, found {table['label'].type}")
     labels: list[int | None] = table["label"].to_pylist()
@@ -169,7 +196,7 @@ def _labels(file: Path, table: pa.Table, class_names: tuple[str, ...] | None) ->
     return checked
 
 
-def _contents(file: Path, table: pa.Table) -> tuple[list[bytes | None], list[str | None]]:
+def _contents(file: Location, table: pa.Table) -> tuple[list[bytes | None], list[str | None]]:
     column = table["image"]
     if pa.types.is_struct(column.type) and "bytes" in [field.name for field in column.type]:
         rows: list[dict[str, Any]] = [value or {} for value in column.to_pylist()]
@@ -179,30 +206,42 @@ def _contents(file: Path, table: pa.Table) -> tuple[list[bytes | None], list[str
     raise DataError(f"{file}: column image must hold encoded bytes or a struct of bytes and path, found {column.type}")
 
 
-def _folder(folder: Path, wanted: Sequence[str] | None) -> Source:
-    subfolders = {entry.name: entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+def _folder(folder: Location, wanted: Sequence[str] | None) -> Source:
+    subfolders = sorted(name for name in _subfolders(folder) if not name.startswith("."))
     if not subfolders:
         raise DataError(f"{folder}: expected Parquet files or one subfolder a class, found neither")
     if {name.lower() for name in subfolders} <= _SPLIT_WORDS:
-        raise ConfigError(f"{folder} holds splits, not classes ({few(sorted(subfolders))}): name one of its subfolders")
-    class_names = tuple(sorted(subfolders))
+        raise ConfigError(f"{folder} holds splits, not classes ({few(subfolders)}): name one of its subfolders")
+    class_names = tuple(subfolders)
     if (folder / CLASSES_FILE).is_file():
-        class_names = read_names(folder / CLASSES_FILE, sorted(subfolders) if wanted is None else wanted)
-    found = positions(sorted(subfolders), class_names)
-    unknown = [name for name, place in zip(sorted(subfolders), found, strict=True) if place is None]
+        class_names = read_names(folder / CLASSES_FILE, subfolders if wanted is None else wanted)
+    found = positions(subfolders, class_names)
+    unknown = [name for name, place in zip(subfolders, found, strict=True) if place is None]
     if unknown:
         raise DataError(f"{folder / CLASSES_FILE}: subfolders that are not in its class names: {few(unknown)}")
     suffixes = set(Image.registered_extensions())
+    label_of = dict(zip(subfolders, found, strict=True))
     records, names = [], []
-    for label, subfolder in sorted((label, name) for name, label in zip(sorted(subfolders), found, strict=True)):
-        assert label is not None
-        for file in sorted(subfolders[subfolder].rglob("*")):
-            inside = file.relative_to(folder)
-            hidden = any(part.startswith(".") for part in inside.parts)
-            if file.is_file() and not hidden and file.suffix.lower() in suffixes:
-                records.append(Record(str(file), label, file))
-                names.append(inside.as_posix())
+    for name in _file_names(folder, subfolders):
+        parts = PurePosixPath(name).parts
+        label = label_of.get(parts[0]) if len(parts) > 1 else None
+        hidden = any(part.startswith(".") for part in parts)
+        if label is not None and not hidden and PurePosixPath(name).suffix.lower() in suffixes:
+            records.append(Record(str(folder / name), label, folder / name))
+            names.append(name)
     return _canonical(class_names, records, names, str(folder))
+
+
+def _file_names(folder: Location, subfolders: list[str]) -> list[str]:
+    if isinstance(folder, RemotePath):
+        return sorted(file_sizes(folder))  # one listing, not one a class
+    return sorted(f"{name}/{inside}" for name in subfolders for inside in file_sizes(folder / name))
+
+
+def _subfolders(folder: Location) -> list[str]:
+    if isinstance(folder, RemotePath):
+        return folder.subfolders()
+    return [entry.name for entry in folder.iterdir() if entry.is_dir()]
 
 
 def _digits(start: float, end: float) -> Source:

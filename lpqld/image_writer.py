@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,21 +15,27 @@ import pyarrow.parquet as pq
 from lpqld.classes import few
 from lpqld.errors import ConfigError
 from lpqld.image_codec import encode_all
+from lpqld.location import RemotePath, location
 from lpqld.store import write_atomically
 
 _SHARD_BYTES = 256 << 20
 
 
 def write_parquet(
-    folder: Path, pixels: np.ndarray, labels: np.ndarray, ids: np.ndarray, class_names: Sequence[str]
+    out: str | os.PathLike[str] | RemotePath,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    ids: np.ndarray,
+    class_names: Sequence[str],
 ) -> None:
-    """Write lossless PNG of `pixels` (uint8 [N, 3, S, S]) with their labels and ids (int64 [N]) and class names.
+    """Write `pixels` (uint8 [N, 3, S, S]), as lossless PNG, their labels, ids (int64 [N]) and class names to `out`.
 
     Every shard's name tells how many there are, so that a reader notices when one is missing.
 
     Raises:
-        ConfigError: `folder` holds other Parquet files or cannot be written.
+        ConfigError: `out` holds other Parquet files or cannot be written.
     """
+    folder = location(out)
     contents = encode_all(pixels)
     sizes = np.array([len(content) for content in contents], dtype=np.int64)
     shard = (np.cumsum(sizes) - sizes) // _SHARD_BYTES

@@ -7,10 +7,10 @@ ids, so that a view drawn from (seed, image id, view number) is the same in ever
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.image_codec import decode_all
 from lpqld.image_sources import read_source
 from lpqld.image_writer import write_parquet
+from lpqld.location import RemotePath
 from lpqld.memory import ImageMemory, choose_memory, free_host_bytes, mapped_array
 from lpqld.store import canonical_json, fingerprint
 
@@ -109,7 +110,7 @@ class ImageSet:
     @classmethod
     def open(
         cls,
-        path: str,
+        path: str | os.PathLike[str] | RemotePath,
         *,
         size: int | None = None,
         class_names: Sequence[str] | None = None,
@@ -120,7 +121,8 @@ class ImageSet:
         """Read and decode every image at `path`.
 
         Args:
-            path: a Parquet file, a directory or glob of them, an image folder, or a built-in set (`digits:train`).
+            path: a Parquet file, a directory or glob of them, an image folder, or a built-in set (`digits:train`);
+                a path or a URI such as `s3://bucket/images`.
             size: side S in pixels; None for the size that all images have. An image that is not S x S gets its
                 shorter side resized to round(S * eval_resize_ratio) and its S x S centre cropped.
             class_names: labels are mapped, by name, to positions in this list, which becomes the set's.
@@ -136,6 +138,7 @@ class ImageSet:
             raise ConfigError(f"--size must be 1 pixel or more, found {size}")
         if not 1 <= eval_resize_ratio < 8:
             raise ConfigError(f"eval_resize_ratio must be in [1, 8), found {eval_resize_ratio}")
+        path = os.fspath(path) if isinstance(path, os.PathLike) else str(path)
         source = read_source(path, class_names)
         pixels, streamed = np.empty((0, 3, 1, 1), dtype=np.uint8), False
         rows: list[int] = []
@@ -252,8 +255,10 @@ class ImageSet:
             " classes). Pass the images, size and class order that were relabelled"
         )
 
-    def write(self, folder: Path) -> None:
-        """Write the images to `folder` as lossless PNG in Parquet shards that `open` and Hugging Face `datasets` read.
+    def write(self, folder: str | os.PathLike[str] | RemotePath) -> None:
+        """Write the images to `folder`, a path or a URI, as lossless PNG in Parquet shards.
+
+        `open` and Hugging Face `datasets` read them.
 
         Raises:
             ConfigError: `folder` holds other Parquet files or cannot be written.

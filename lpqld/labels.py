@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lpqld.codec import Logits
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
+from lpqld.location import Location, RemotePath, file_sizes, location
 from lpqld.manifest import MANIFEST_FILE, Manifest
 from lpqld.shards import SHARD_SUFFIX, ShardLabels, read_shard, shard_file
 from lpqld.spec import LabelSpec
@@ -69,20 +70,20 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """A finished label set on disk. Reading verifies what it reads."""
+    """A finished label set on disk or on shared storage. Reading verifies what it reads."""
 
-    folder: Path
+    folder: Location
     manifest: Manifest
 
     @classmethod
-    def open(cls, folder: str | Path) -> LabelSet:
-        """Open the label set in `folder`.
+    def open(cls, folder: str | os.PathLike[str] | RemotePath) -> LabelSet:
+        """Open the label set in `folder`, a path or a URI such as `s3://bucket/labels`.
 
         Raises:
-            ConfigError: there is no such folder.
+            ConfigError: there is no such folder, or its storage cannot be used.
             DataError: it holds no finished label set, or a damaged manifest.
         """
-        path = Path(folder)
+        path = location(folder)
         if not path.is_dir():
             raise ConfigError(f"label set {path}: no such folder; `lpqld relabel` and `lpqld export` make label sets")
         return cls(path, Manifest.read(path))
@@ -110,11 +111,11 @@ class LabelSet:
     @property
     def num_bytes(self) -> dict[str, int]:
         """Bytes on disk: all files of the folder, the shards, the manifest."""
-        files = {path: path.stat().st_size for path in self.folder.rglob("*") if path.is_file()}
+        files = file_sizes(self.folder)
         return {
             "total": sum(files.values()),
             "payload": sum(shard.num_bytes for shard in self.manifest.shards),
-            "manifest": files[self.folder / MANIFEST_FILE],
+            "manifest": files[MANIFEST_FILE],
         }
 
     def images_of(self, images: ImageSet) -> ImageSet:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.fields import Fields
+from lpqld.location import Location
 from lpqld.shards import Shard
 from lpqld.spec import FORMAT, LabelSpec
 from lpqld.store import canonical_json, fingerprint
@@ -40,7 +40,7 @@ class Manifest:
         return text
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
+    def read(cls, folder: Location) -> Manifest:
         """The manifest in `folder`.
 
         Raises:
@@ -53,7 +53,7 @@ class Manifest:
         except FileNotFoundError as error:
             raise DataError(f"{folder} is not a finished label set: it has no {MANIFEST_FILE}") from error
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
         try:
             return cls.from_json(_checked(content))
         except DataError as error:

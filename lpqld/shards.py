@@ -16,6 +16,7 @@ from lpqld.bitpack import pack, packed_size, unpack
 from lpqld.codec import Logits
 from lpqld.errors import DataError
 from lpqld.fields import Fields
+from lpqld.location import Location
 from lpqld.spec import VERSION, LabelSpec
 
 SHARD_SUFFIX = ".lpqld"
@@ -129,7 +130,7 @@ def check_header(spec: LabelSpec, index: int, content: bytes) -> None:
     raise DataError(f"damaged header: {num_views} labels and {reserved}, expected {expected_views} and 0")
 
 
-def read_shard(folder: Path, spec: LabelSpec, index: int, shard: Shard) -> ShardLabels:
+def read_shard(folder: Location, spec: LabelSpec, index: int, shard: Shard) -> ShardLabels:
     """Read and verify one shard.
 
     Raises:
@@ -137,13 +138,14 @@ def read_shard(folder: Path, spec: LabelSpec, index: int, shard: Shard) -> Shard
     """
     path = folder / shard_file(index)
     try:
-        if path.exists() and not path.is_file():
+        if isinstance(path, Path) and path.exists() and not path.is_file():
             raise DataError(f"{path}: not a file; the label set is incomplete")
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             content = file.read(min(size, shard.num_bytes))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); the label set is incomplete") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); the label set is incomplete") from error
     try:
         if size != shard.num_bytes or Shard.of(content) != shard:
             _explain(spec, index, shard, content, size)

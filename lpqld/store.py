@@ -7,20 +7,22 @@ import hashlib
 import json
 import os
 import uuid
-from pathlib import Path
 from typing import Any
 
 from lpqld.errors import ConfigError
+from lpqld.location import TEMPORARY_SUFFIX, Location, RemotePath, check_local
 
-TEMPORARY_SUFFIX = ".partial"
 
-
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Location, content: bytes) -> None:
     """Put `content` at `path`, replacing what was there; a reader sees the old file or the new one, never a part.
 
     Raises:
-        ConfigError: the folder cannot be written.
+        ConfigError: the folder cannot be written, or its storage cannot be used.
     """
+    if isinstance(path, RemotePath):
+        path.write_bytes(content)
+        return
+    check_local(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +39,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
-def sweep_temporary_files(folder: Path) -> None:
+def sweep_temporary_files(folder: Location) -> None:
     """Delete what an interrupted writer left behind in `folder`."""
     for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         path.unlink(missing_ok=True)

@@ -6,8 +6,7 @@ that this project saved; for weights from elsewhere they come from flags. Files 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,6 @@ from torch import nn
 from lpqld import architectures
 from lpqld.classes import are_default, are_wordnet, few, positions, read_names, timm_names
 from lpqld.errors import ConfigError, DataError
-from lpqld.images import ImageSet
 from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.teacher_spec import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, METADATA_KEY, TeacherSpec
 from lpqld.teacher_weights import count_classes, fill, read_weights
@@ -31,7 +29,6 @@ __all__ = [
     "IMAGENET_STD",
     "Teacher",
     "TeacherSpec",
-    "accuracy",
     "choose_device",
     "load_teacher",
     "save_teacher",
@@ -155,40 +152,6 @@ def save_teacher(path: Path, model: nn.Module, spec: TeacherSpec) -> None:
     write_atomically(path, safetensors.torch.save(tensors, {METADATA_KEY: canonical_json(spec.to_json()).decode()}))
 
 
-def accuracy(
-    model: nn.Module, images: ImageSet, batch_size: int = 500, device: torch.device | str | None = None
-) -> float:
-    """Share of `images` whose largest logit is their label's, in [0, 1].
-
-    Args:
-        model: takes pixels in [0, 1] as float [B, 3, S, S], as a `Teacher` does (wrap a bare network in one, with a
-            spec, to have its pixels normalised), and returns a logit for each class of `images`.
-        images: N images.
-        batch_size: images at once, 1 or more.
-        device: where to run; None stays where the model is.
-
-    Raises:
-        DataError: there are no images, or the model has another number of classes.
-    """
-    if images.num_images == 0:
-        raise DataError(f"{images.source}: expected images to measure accuracy on, found none")
-    if device is not None:
-        model.to(device)
-    target = next(model.parameters()).device
-    correct = 0
-    with _evaluating(model), torch.inference_mode():
-        for start in range(0, images.num_images, batch_size):
-            pixels = images.pixels[start : start + batch_size].to(target)
-            logits = model(pixels.float() / 255)
-            if logits.shape[1] != images.num_classes:
-                raise DataError(
-                    f"{images.source} has {images.num_classes} classes and the model {logits.shape[1]}:"
-                    " pass --classes FILE, or images of the model's classes"
-                )
-            correct += int((logits.argmax(1).cpu() == images.labels[start : start + batch_size]).sum())
-    return correct / images.num_images
-
-
 def choose_device(name: str = "auto") -> torch.device:
     """The device called `name`; "auto" takes CUDA, else Apple's MPS, else the CPU.
 
@@ -205,16 +168,6 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         pass
     raise ConfigError(f"no device {name!r} here: expected auto, cpu, cuda (cuda:1 ...) or mps where present")
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def _default_spec(architecture: str, model: nn.Module, num_classes: int) -> TeacherSpec:

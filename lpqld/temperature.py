@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from lpqld.errors import ConfigError
+from lpqld.targets import SoftTargets
 
 TemperatureSchedule = Callable[[int], float]
 _DECAY, _STEPS_PER_TRAINING = 0.7, 10
@@ -65,7 +66,7 @@ def parse_schedule(spec: str, num_epochs: int) -> TemperatureSchedule:
     return lambda epoch: forward(num_epochs - 1 - epoch)
 
 
-def fit_student_temperature(student_logits: torch.Tensor, target_ids: torch.Tensor, targets: torch.Tensor) -> float:
+def fit_student_temperature(student_logits: torch.Tensor, targets: SoftTargets) -> float:
     """argmin over t in [0.01, 100] of KL(targets || softmax(student_logits / t)), by safeguarded Newton steps.
 
     With u = 1 / t the loss is mean(logsumexp(u s) - u <p, s>) + const, convex in u; its slope is
@@ -73,11 +74,10 @@ def fit_student_temperature(student_logits: torch.Tensor, target_ids: torch.Tens
 
     Args:
         student_logits: [B, C].
-        target_ids: classes with a probability, int64 [B, k].
-        targets: their probabilities, [B, k].
+        targets: of B views.
     """
     logits = student_logits.detach().double()
-    expected = (targets.double() * logits.gather(1, target_ids)).sum(1).mean()
+    expected = targets.expectation(logits).mean()
     low, high = 1 / _LARGEST, 1 / _SMALLEST
 
     def slope_and_curvature(u: float) -> tuple[float, float]:
@@ -103,13 +103,20 @@ def fit_student_temperature(student_logits: torch.Tensor, target_ids: torch.Tens
     return 1 / u
 
 
-def grid_student_temperature(student_logits: torch.Tensor, target_ids: torch.Tensor, targets: torch.Tensor) -> float:
-    """The paper's CA: argmin over t in 0.01, 0.02, ... 1.00 of KL(targets || softmax(student_logits / t)).
+def grid_losses(student_logits: torch.Tensor, targets: SoftTargets) -> torch.Tensor:
+    """Sums over views of KL(targets || softmax(student_logits / t)) for t in 0.01, 0.02, ... 1.00, but for a constant.
 
-    Arguments as `fit_student_temperature`.
+    The paper's CA takes the t of the least. Arguments as `fit_student_temperature`.
+
+    Returns:
+        Float32 [100].
     """
     logits = student_logits.detach().float()
     inverse = 100 / torch.arange(1, 101, device=logits.device, dtype=torch.float32)
-    expected = (targets.float() * logits.gather(1, target_ids)).sum(1).mean()
-    losses = torch.stack([torch.logsumexp(logits * u, 1).mean() - u * expected for u in inverse])
+    expected = targets.expectation(logits).sum()
+    return torch.stack([torch.logsumexp(logits * u, 1).sum() - u * expected for u in inverse])
+
+
+def least_of_grid(losses: torch.Tensor) -> float:
+    """The t of the least of `grid_losses`."""
     return (int(losses.argmin()) + 1) / 100

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lpqld.errors import ConfigError
+from lpqld.recipe import Recipe
 from lpqld.sizes import parse_size
-from lpqld.student import Recipe
 from lpqld.views import ViewRule
 
 LAYOUTS = (
@@ -73,6 +73,7 @@ class ViewsConfig(_Strict):
 class RelabelConfig(_Strict):
     """The master label set: `views` per image (default: the student's epochs), dense fp16 unless `k` is given.
 
+    `folder`, a path or a URI that every node sees, holds the master label sets; by default `labels` in the root.
     `shard_views` is chosen by the size of the job where it is not given (`lpqld.relabel.shard_size`).
     """
 
@@ -81,28 +82,7 @@ class RelabelConfig(_Strict):
     batch_size: int = Field(default=100, ge=1)
     shard_views: int | None = Field(default=None, ge=1)
     workers: int | None = Field(default=None, ge=1)
-
-
-class StudentConfig(_Strict):
-    """The student recipe that trials vary, see `lpqld.student.Recipe`."""
-
-    architecture: str = "convnet"
-    epochs: int = 300
-    batch_size: int = 100
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    momentum: float = 0.9
-    warmup_epochs: int = 0
-    temperature: str = "20:2:step"
-    ca: Literal["fit", "paper", "off"] = "fit"
-    square_temperature: bool = False
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-    def recipe(self) -> Recipe:
-        """The library's recipe."""
-        return Recipe(**self.model_dump())
+    folder: str | None = None
 
 
 class SearchConfig(_Strict):
@@ -195,7 +175,7 @@ class SweepConfig(_Strict):
     teacher: TeacherConfig = TeacherConfig()
     views: ViewsConfig = ViewsConfig()
     relabel: RelabelConfig = RelabelConfig()
-    student: StudentConfig = StudentConfig()
+    student: Recipe = Recipe()
     search: SearchConfig = SearchConfig()
     paper: PaperConfig = PaperConfig()
     confirm: ConfirmConfig = ConfirmConfig()

@@ -9,9 +9,10 @@ from pathlib import Path
 import ray
 from torch import nn
 
+from lpqld.evaluation import accuracy
 from lpqld.fit import fit_teacher
 from lpqld.images import ImageSet
-from lpqld.teacher import Teacher, TeacherSpec, accuracy, choose_device, save_teacher
+from lpqld.teacher import Teacher, TeacherSpec, choose_device, save_teacher
 from sweeps.cluster import cluster, num_gpus
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
+from lpqld.location import Location, RemotePath, location
 from lpqld.sizes import format_bytes
 from lpqld.store import write_atomically
 from sweeps.config import SweepConfig
@@ -42,20 +44,27 @@ def choose_points(result: SweepResult, budget: int | None, everything: bool) -> 
     return [max(fitting, key=lambda point: (point.val_accuracy, -point.label_bytes))]
 
 
-def export(result: SweepResult, points: Sequence[Point], out: Path, export_format: str, root: Path) -> list[Path]:
-    """Write label sets: one into `out` itself, several into one sub-folder each.
+def export(
+    result: SweepResult,
+    points: Sequence[Point],
+    out: str | os.PathLike[str] | RemotePath,
+    export_format: str,
+    root: Path,
+) -> list[Location]:
+    """Write label sets: one into `out` itself, a path or a URI, several into one sub-folder each.
 
     Raises:
-        ConfigError: `out` is not empty, or the format is unknown.
+        ConfigError: `out` is not empty or cannot be written, or the format is unknown.
         DataError: a label set of the sweep is gone or damaged.
     """
     if export_format not in FORMATS:
         raise ConfigError(f"format {export_format!r} is not known; choose one of {', '.join(FORMATS)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out} exists and is not empty; choose a new folder")
-    targets = []
+    folder = location(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--out {folder} exists and is not empty; choose a new folder")
+    targets: list[Location] = []
     for point in points:
-        target = out if len(points) == 1 else out / point.trial_id
+        target = folder if len(points) == 1 else folder / point.trial_id
         source = root / result.experiment / "labels" / point.trial_id
         if not source.is_dir():
             raise DataError(f"{source}: the label set of {point.trial_id} is gone; run the sweep again")
@@ -70,17 +79,13 @@ def export(result: SweepResult, points: Sequence[Point], out: Path, export_forma
     return targets
 
 
-def _copy(label_set: LabelSet, target: Path) -> None:
+def _copy(label_set: LabelSet, target: Location) -> None:
     """Copy a label set, its manifest last."""
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {target}: cannot be made ({error.strerror})") from error
     for name in label_set.files:
         write_atomically(target / name, (label_set.folder / name).read_bytes())
 
 
-def write_parquet(label_set: LabelSet, images: ImageSet, point: Point, target: Path) -> None:
+def write_parquet(label_set: LabelSet, images: ImageSet, point: Point, target: Location) -> None:
     """Labels as plain columns that any Parquet reader understands, with every view's parameters spelled out.
 
     Columns: image_id, view; ids and values (largest first); crop, partner_crop, box and cutout as fractions (top, left,

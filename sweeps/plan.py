@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 import torch
 
 from lpqld.architectures import build
+from lpqld.loss import kl_divergence
 from lpqld.memory import ImageMemory, choose_memory, free_device_bytes, free_host_bytes
 from lpqld.relabel import shard_size
-from lpqld.student import Recipe, Student, kl_divergence
+from lpqld.student import Student
+from lpqld.targets import SoftTargets
 from lpqld.teacher import choose_device
 from sweeps.config import SweepConfig
 from sweeps.data import open_images
@@ -179,16 +181,14 @@ def _measure(
             teacher(views)
 
     relabel_rate = batch / _seconds_per_call(label, device, seconds)
-    recipe: Recipe = config.student.recipe()
+    recipe = config.student
     student = Student(recipe, num_classes, seed=0).to(device).train()
     inputs = torch.rand(recipe.batch_size, 3, size, size, device=device)
     ids = torch.zeros(recipe.batch_size, 1, dtype=torch.long, device=device)
-    targets = torch.ones(recipe.batch_size, 1, device=device)
+    targets = SoftTargets(ids, torch.ones(recipe.batch_size, 1, device=device))
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits = student(inputs).float()
-        kl_divergence(logits, ids, targets, 1.0).backward()
+        kl_divergence(student(inputs), targets, 1.0).backward()
 
     return relabel_rate, recipe.batch_size / _seconds_per_call(step, device, seconds)
 

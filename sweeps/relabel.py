@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -19,6 +19,7 @@ import ray
 from lpqld.errors import ConfigError, DataError, LpqldError
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
+from lpqld.location import Location, RemotePath, file_sizes, location
 from lpqld.manifest import MANIFEST_FILE, Manifest
 from lpqld.relabel import Labeler
 from lpqld.shards import Shard, check_header, shard_file
@@ -42,8 +43,8 @@ _Made = TypeVar("_Made")
 class _ShardWriter:
     """An actor: a teacher on its device that labels and writes the shards it is given."""
 
-    def __init__(self, spec: LabelSpec, teacher: Any, images: Any, folder: str, tries: Any) -> None:
-        self._spec, self._folder, self._tries = spec, Path(folder), tries
+    def __init__(self, spec: LabelSpec, teacher: Any, images: Any, folder: Location, tries: Any) -> None:
+        self._spec, self._folder, self._tries = spec, folder, tries
         self._data = (teacher, images)
         self._labeler: Labeler | None = None
 
@@ -81,12 +82,14 @@ def relabel(
     teacher: Teacher,
     images: ImageSet,
     spec: LabelSpec,
-    folder: Path,
+    out: str | os.PathLike[str] | RemotePath,
     *,
     workers: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> LabelSet:
-    """Make the label set of `spec` in `folder` on the connected Ray cluster; run again, it resumes.
+    """Make the label set of `spec` in the folder `out`, a path or a URI, on the connected Ray cluster.
+
+    Run again, it resumes. Every node must see `out`.
 
     A folder that holds the finished set is left as it is. Shards are written whole or not at all, the manifest last.
 
@@ -100,7 +103,7 @@ def relabel(
         DataError: the teacher gives logits that are not finite.
         LpqldError: a shard failed again and again; the message names it.
     """
-    total = spec.num_shards
+    folder, total = location(out), spec.num_shards
     if (folder / MANIFEST_FILE).is_file():
         found = LabelSet.open(folder)
         if found.spec.fingerprint != spec.fingerprint:
@@ -122,7 +125,7 @@ def relabel(
 
 
 def _label_shards(
-    teacher: Teacher, images: ImageSet, spec: LabelSpec, folder: Path, pending: list[int], workers: int | None
+    teacher: Teacher, images: ImageSet, spec: LabelSpec, folder: Location, pending: list[int], workers: int | None
 ) -> Iterator[tuple[int, Shard]]:
     """Make the shards `pending`, and tell of each as it is done."""
     if not pending:
@@ -136,7 +139,7 @@ def _label_shards(
         # In the object store, where the workers of a node share one copy.
         "teacher": ray.put(teacher.cpu()),
         "images": ray.put(images),
-        "folder": str(folder.absolute()),
+        "folder": folder.absolute(),
     }
     for index, answer in run_shards(_ShardWriter, arguments, pending, workers=pool_size, resources=resources):
         if failure := answer.get("failure"):
@@ -163,7 +166,7 @@ def _retried(step: Callable[[], _Made], name: str) -> _Made:
     raise AssertionError
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Location, content: bytes) -> None:
     """Put a file in place; where another job on the folder swept its temporary file away, again."""
     try:
         _retried(lambda: write_atomically(path, content), f"writing {path}")
@@ -171,15 +174,15 @@ def _write(path: Path, content: bytes) -> None:
         raise ConfigError(f"{error}. What is finished is kept; run the same command again to go on") from error
 
 
-def _find_shards(folder: Path, spec: LabelSpec) -> dict[int, Shard]:
+def _find_shards(folder: Location, spec: LabelSpec) -> dict[int, Shard]:
     """The shards that `folder` holds already."""
-    present = {path.name for path in folder.iterdir()}
+    present = file_sizes(folder)
     found = [index for index in range(spec.num_shards) if shard_file(index) in present]
     with ThreadPoolExecutor(8) as pool:
         return dict(zip(found, pool.map(lambda index: _describe(folder, spec, index), found), strict=True))
 
 
-def _describe(folder: Path, spec: LabelSpec, index: int) -> Shard:
+def _describe(folder: Location, spec: LabelSpec, index: int) -> Shard:
     """The manifest's entry for a shard in `folder`, which must be this job's."""
     path = folder / shard_file(index)
     content = path.read_bytes()
@@ -190,7 +193,7 @@ def _describe(folder: Path, spec: LabelSpec, index: int) -> Shard:
     return Shard.of(content)
 
 
-def _claim(folder: Path, spec: LabelSpec) -> None:
+def _claim(folder: Location, spec: LabelSpec) -> None:
     """Mark `folder` as the place of this job, or refuse it where it holds another's work."""
     claim = json.dumps({"fingerprint": spec.fingerprint}).encode()
     job = folder / _JOB_FILE
@@ -210,7 +213,7 @@ def _is_claim(name: str) -> bool:
     return name == _JOB_FILE or (name.startswith(f".{_JOB_FILE}.") and name.endswith(TEMPORARY_SUFFIX))
 
 
-def _finish(folder: Path, manifest: Manifest) -> None:
+def _finish(folder: Location, manifest: Manifest) -> None:
     """Write the manifest, and leave nothing in `folder` but the label set."""
     sweep_temporary_files(folder)  # of workers that were lost in the midst of writing
     _write(folder / MANIFEST_FILE, manifest.to_bytes())

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from lpqld.architectures import build
+from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
+from lpqld.location import location
 from lpqld.relabel import specify
 from lpqld.sizes import format_bytes
 from lpqld.store import canonical_json, fingerprint
-from lpqld.teacher import Teacher, accuracy, choose_device
+from lpqld.teacher import Teacher, choose_device
 from sweeps.baselines import baselines
 from sweeps.budgets import spaces_for
 from sweeps.cluster import cluster
@@ -50,7 +52,8 @@ def run_sweep(
 
     Args:
         config: what to do.
-        root: results go to `root/<name>`; label sets that sweeps may share to `root/labels`.
+        root: a local folder: results go to `root/<name>`; label sets that sweeps may share to `root/labels`, or where
+            `relabel.folder` says.
         address: of a Ray cluster; default a local one.
         say: told, in a sentence, what happens.
         progress: called with a phase, how much of it is done, and how much there is.
@@ -93,7 +96,7 @@ def _run(
             )
             real = _real_images(config, teacher, root, device)
             say(f"labels: {master.spec.num_views} views, {format_bytes(master.num_bytes['total'])}, {master.folder}")
-        shared = Shared(images, master.labels, evaluation.validation, evaluation.test, config.student.recipe(), real)
+        shared = Shared(images, master.labels, evaluation.validation, evaluation.test, config.student, real)
         all_bytes = all_label_bytes(shared.labels)
         budgets = config.search.budget_bytes(all_bytes)
         spaces = spaces_for(budgets, config.search, shared)
@@ -173,7 +176,8 @@ def _relabel(
         device=device,
         shard_views=config.relabel.shard_views,
     )
-    folder = root / LABELS_FOLDER / spec.fingerprint[:16]
+    shared = root / LABELS_FOLDER if config.relabel.folder is None else location(config.relabel.folder)
+    folder = shared / spec.fingerprint[:16]
     return relabel(teacher, images, spec, folder, workers=config.relabel.workers, progress=progress)
 
 

@@ -1,29 +1,76 @@
-"""`lpqld train`: students on a label set, one seed a Ray task; finished seeds are kept."""
+"""`lpqld train`: students on a label set, each in a Ray task or in several processes; finished seeds are kept."""
 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
+import torch.distributed as dist
+from ray.exceptions import RayActorError
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from lpqld.dataset import ViewDataset
+from lpqld.errors import ConfigError, LpqldError
+from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
+from lpqld.parallel import ALONE, Ranks
+from lpqld.recipe import Recipe
 from lpqld.store import canonical_json, fingerprint, write_atomically
-from lpqld.student import Recipe, Student, train
-from lpqld.teacher import accuracy
-from sweeps.cluster import num_gpus, use_assigned_resources
+from lpqld.student import Student
+from lpqld.training import Compile, train
+from sweeps.cluster import num_cpus, num_gpus, use_assigned_resources
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is the same for every seed."""
+
+    images: ImageSet
+    labels: Labels
+    evaluation: ImageSet
+    recipe: Recipe
+    compile: Compile
+    checkpoints: str
+
+    def run(self, seed: int, ranks: Ranks = ALONE) -> float:
+        """Train the student of a seed on what Ray assigned to this process; its accuracy."""
+        device = use_assigned_resources(cpus=1)
+        student = Student(self.recipe, self.labels.spec.num_classes, seed)
+        data = ViewDataset(self.images, self.labels, device)
+        checkpoint = Path(f"{self.checkpoints}-seed{seed}.checkpoint")
+        for _ in train(student, data, self.recipe, seed=seed, compile=self.compile, checkpoint=checkpoint, ranks=ranks):
+            pass
+        return accuracy(student, self.evaluation)
 
 
 @ray.remote(max_retries=2)
-def _train_seed(images: ImageSet, labels: Labels, evaluation: ImageSet, recipe: Recipe, seed: int) -> float:
-    device = use_assigned_resources(cpus=1)
-    student = Student(recipe, labels.spec.num_classes, seed)
-    for _ in train(student, ViewDataset(images, labels, device), recipe, seed=seed):
-        pass
-    return accuracy(student, evaluation)
+def _train_seed(task: _Task, seed: int) -> float:
+    return task.run(seed)
+
+
+@ray.remote
+class _Rank:
+    """One of the processes that train a student together."""
+
+    def free_address(self) -> str:
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return f"tcp://{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
+
+    def train(self, task: _Task, seed: int, address: str, rank: int, size: int) -> float:
+        backend = "nccl" if ray.get_gpu_ids() else "gloo"
+        dist.init_process_group(backend, init_method=address, rank=rank, world_size=size)
+        try:
+            return task.run(seed, Ranks(rank, size))
+        finally:
+            dist.destroy_process_group()
 
 
 def train_students(
@@ -34,24 +81,78 @@ def train_students(
     seeds: range,
     folder: Path,
     *,
+    workers: int = 1,
+    compile: Compile = "auto",  # noqa: A002
     progress: Callable[[int, int], None],
 ) -> list[float]:
     """Test accuracies (fractions), one a seed, of students trained on the connected Ray cluster.
 
-    A seed that has finished before, on equal labels, images and recipe, is read from `folder`.
+    A seed that has finished before, on equal labels, images and recipe, is read from `folder`; one that was interrupted
+    goes on from its checkpoint there.
+
+    Args:
+        images: those of the labels.
+        labels: decoded.
+        evaluation: the test set.
+        recipe: of every student.
+        seeds: of the students.
+        folder: of results and checkpoints.
+        workers: processes that train each student together, a CPU or a GPU each; 1 trains several students at once.
+        compile: see `lpqld.training.train`.
+        progress: called with the numbers of seeds done and in all.
+
+    Raises:
+        ConfigError: the cluster is smaller than `workers`.
+        LpqldError: a worker died again and again.
     """
     identity = [labels.spec.fingerprint, images.fingerprint, evaluation.fingerprint, recipe.to_json()]
-    path = folder / f"{fingerprint(canonical_json(identity))[:16]}.json"
+    path = folder.resolve() / f"{fingerprint(canonical_json(identity))[:16]}.json"
     kept: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
-    progress(len([seed for seed in seeds if str(seed) in kept]), len(seeds))
-    data = [ray.put(value) for value in (images, labels, evaluation, recipe)]
-    remote = _train_seed.options(num_cpus=1, num_gpus=1 if num_gpus() else 0)
-    seed_of = {remote.remote(*data, seed): seed for seed in seeds if str(seed) not in kept}
-    pending = list(seed_of)
-    while pending:
-        ready, pending = ray.wait(pending)
-        for reference in ready:
-            kept[str(seed_of[reference])] = ray.get(reference)
+    gpus, available = num_gpus(), num_gpus() or num_cpus()
+    if workers > available:
+        raise ConfigError(
+            f"--workers {workers}: this cluster has {available} {'GPUs' if gpus else 'CPUs'}; choose fewer"
+        )
+    task = ray.put(_Task(images, labels, evaluation, recipe, compile, str(path.with_suffix(""))))
+    missing = [seed for seed in seeds if str(seed) not in kept]
+
+    def keep(seed: int, value: float) -> None:
+        kept[str(seed)] = value
         write_atomically(path, json.dumps(kept).encode())
         progress(len([seed for seed in seeds if str(seed) in kept]), len(seeds))
+
+    progress(len(seeds) - len(missing), len(seeds))
+    if workers > 1:
+        for seed in missing:
+            keep(seed, _train_together(task, seed, workers, {"CPU": 1, "GPU": 1} if gpus else {"CPU": 1}))
+    else:
+        remote = _train_seed.options(num_cpus=1, num_gpus=1 if gpus else 0)
+        seed_of = {remote.remote(task, seed): seed for seed in missing}
+        pending = list(seed_of)
+        while pending:
+            ready, pending = ray.wait(pending)
+            for reference in ready:
+                keep(seed_of[reference], ray.get(reference))
     return [kept[str(seed)] for seed in seeds]
+
+
+def _train_together(task: Any, seed: int, workers: int, bundle: dict[str, float], attempts: int = 3) -> float:
+    """Train one student in several processes, all of them started or none; again, from the checkpoint, if one dies."""
+    group = placement_group([bundle] * workers)
+    actor: Any = _Rank
+    place: dict[str, Any] = {"num_cpus": 1, "num_gpus": bundle.get("GPU", 0)}
+    place["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group)
+    ranks = [actor.options(**place).remote() for _ in range(workers)]
+    try:
+        address = ray.get(ranks[0].free_address.remote())
+        runs = [each.train.remote(task, seed, address, rank, workers) for rank, each in enumerate(ranks)]
+        values: list[float] = ray.get(runs)
+        return values[0]
+    except RayActorError as error:
+        if attempts == 1:
+            raise LpqldError(f"a worker of seed {seed} died; run again to go on from where it was ({error})") from error
+    finally:
+        for each in ranks:
+            ray.kill(each)
+        remove_placement_group(group)
+    return _train_together(task, seed, workers, bundle, attempts - 1)

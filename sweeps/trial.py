@@ -17,12 +17,14 @@ from lpqld.codec import Codec, Dense, TopK, codec_for
 from lpqld.compress import EncodedLabels, encode
 from lpqld.dataset import ViewDataset
 from lpqld.errors import ConfigError
+from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
+from lpqld.recipe import Recipe
 from lpqld.sizes import format_bytes
 from lpqld.store import canonical_json, fingerprint, write_atomically
-from lpqld.student import DivergedError, EpochMetrics, Recipe, Student, train
-from lpqld.teacher import accuracy
+from lpqld.student import Student
+from lpqld.training import DivergedError, EpochMetrics, train
 from sweeps.reference import reference_bytes, reference_views
 
 NUM_RUNGS = 10
@@ -263,7 +265,10 @@ def run_trial(
         return result
 
     try:
-        for metrics in train(student, data, recipe, seed=seed, validation=quick, evaluate_every=rung):
+        checkpoint = path.with_suffix(".checkpoint")
+        for metrics in train(
+            student, data, recipe, seed=seed, validation=quick, evaluate_every=rung, checkpoint=checkpoint
+        ):
             history.append(metrics)
             if metrics.val_accuracy is None:
                 continue

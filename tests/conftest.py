@@ -15,6 +15,10 @@ import pytest
 
 # These networks are small: a second thread costs more than it brings, and on busy cores very much more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# For `object_store`, and never for a real one; set before Ray starts, whose workers inherit them.
+os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_EC2_METADATA_DISABLED="true")
+for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN"):
+    os.environ.pop(name, None)
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -142,8 +146,8 @@ def small_shared() -> Any:
     from lpqld.fit import fit_teacher
     from lpqld.images import ImageSet
     from lpqld.labels import Labels
+    from lpqld.recipe import Recipe
     from lpqld.relabel import Labeler, specify
-    from lpqld.student import Recipe
     from lpqld.teacher import Teacher
     from lpqld.views import ViewRule
     from sweeps.trial import Shared
@@ -161,3 +165,12 @@ def small_shared() -> Any:
     recipe = Recipe(epochs=20, batch_size=30, temperature="20:2:step", lr=0.004)
     validation, test = ImageSet.open("digits:val"), ImageSet.open("digits:test")
     return Shared(images, labelled(images), validation, test, recipe, real=(real, labelled(real)))
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[Any]:
+    """An S3-compatible server with an empty bucket, see `tests.object_store`."""
+    from tests.object_store import running_store
+
+    with running_store() as store:
+        yield store

@@ -12,7 +12,7 @@ import pytest
 
 from lpqld.fidelity import TEMPERATURES
 from lpqld.images import ImageSet
-from lpqld.student import Recipe
+from lpqld.recipe import Recipe
 from tests.checks import made_up_labels, random_logits
 from tests.conftest import CHECKOUT, command_environment
 

@@ -34,3 +34,12 @@ def test_the_data_path_beside_the_fields_way(tmp_path):
         assert row["ratio"] == pytest.approx(row["views_per_second"] / row["field_views_per_second"])
         # An image at a time in PIL is several times as slow, on any machine.
         assert row["ratio"] > 1
+
+
+def test_training_beside_the_bare_step(tmp_path):
+    case = measured("train_speed.py", "--only", "convnet-8", "--rounds", 1, "--steps", 2, "--threads", 1, data=tmp_path)
+    assert case["ratio"] == pytest.approx(case["views_per_second"] / case["bare_views_per_second"])
+    assert case["ratio_with_calibration"] < case["ratio"]
+    parts = case["microseconds_a_view"]
+    assert {"views and labels", "targets", "divergence", "optimizer", "calibration"} <= set(parts)
+    assert min(parts.values()) > 0

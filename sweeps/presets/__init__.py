@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,9 @@ def load_config(preset: str, settings: dict[str, Any] | None = None) -> SweepCon
     except ValidationError as error:
         raise ConfigError(f"{preset}: " + "; ".join(_explain(error))) from error
     # What the library refuses is refused now, not after the relabeling.
-    recipe = config.student.recipe()
     config.views.rule()
     try:
-        parse_schedule(config.paper.temperature, recipe.epochs)
+        parse_schedule(config.paper.temperature, config.student.epochs)
     except ConfigError as error:
         raise ConfigError(f"paper.temperature: {error}") from error
     return config
@@ -115,7 +115,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
     for detail in error.errors():
         location = [str(part) for part in detail["loc"]]
         key = ".".join(location)
-        if detail["type"] == "extra_forbidden":
+        if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             known = _keys_of(location[:-1])
             close = difflib.get_close_matches(location[-1], known, n=1)
             group = f"in {'.'.join(location[:-1])} " if location[:-1] else ""
@@ -123,14 +123,20 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"unknown key {key}{hint}"
         else:
             reason = detail["msg"].removeprefix("Value error, ")
-            yield f"{key}: {reason}, found {json.dumps(detail['input'], default=str)}"
+            # What a whole group is refused for names its values itself.
+            found = "" if isinstance(detail["input"], dict) else f", found {json.dumps(detail['input'], default=str)}"
+            yield f"{key}: {reason}{found}"
 
 
 def _keys_of(location: list[str]) -> list[str]:
     model: Any = SweepConfig
     for part in location:
         field = model.model_fields.get(part)
-        if field is None or not hasattr(field.annotation, "model_fields"):
+        if field is None:
             return []
         model = field.annotation
+        if is_dataclass(model):
+            return [field.name for field in fields(model)]
+        if not hasattr(model, "model_fields"):
+            return []
     return list(model.model_fields)

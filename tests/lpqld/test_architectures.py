@@ -1,8 +1,14 @@
 import pytest
 import torch
 
-from lpqld.architectures import build, names
+from lpqld.architectures import build, fixed_input_size, names
+from lpqld.dataset import ViewDataset
 from lpqld.errors import ConfigError
+from lpqld.images import ImageSet
+from lpqld.recipe import Recipe
+from lpqld.student import Student
+from lpqld.training import train
+from lpqld.views import ViewRule
 
 
 @pytest.mark.parametrize("architecture", names())
@@ -33,3 +39,36 @@ def test_a_network_needs_a_class():
 def test_option_a_shortcuts_have_no_weights():
     parameters = sum(parameter.numel() for parameter in build("cifar_resnet20", 10).parameters())
     assert parameters == 269_722
+
+
+FIELD = [
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "mobilenetv2_100",
+    "efficientnet_b0",
+    "shufflenet_v2_x1_0",
+    "deit_tiny_patch16_224",
+    "swin_tiny_patch4_window7_224",
+]
+
+
+@pytest.mark.parametrize("architecture", FIELD)
+def test_networks_of_the_field_train_a_step(architecture):
+    """On images of 32 pixels, which the transformers resize to their 224."""
+    images = ImageSet.open("digits:train", size=32).sample_per_class(1, 0).take([0, 1])
+    data = ViewDataset.hard(images, ViewRule(mix="none"), 0, 1, "cpu")
+    recipe = Recipe(architecture=architecture, epochs=1, batch_size=2, temperature="4", ca="off", lr=1e-2)
+    student = Student(recipe, 10, 0)
+    before = [parameter.detach().clone() for parameter in student.parameters()]
+    (metrics,) = train(student, data, recipe, seed=0)
+    assert 0 < metrics.loss < 50
+    moved = [not torch.equal(old, new) for old, new in zip(before, student.parameters(), strict=True)]
+    # Not all: the last batch norm of a residual block begins at 0, and lets nothing through to those before it.
+    assert sum(moved) > 0.5 * len(moved)
+
+
+def test_a_fixed_input_size_is_known():
+    sizes = {name: fixed_input_size(build(name, 3)) for name in ("test_vit", "test_convnext", "convnet")}
+    assert sizes == {"test_vit": 160, "test_convnext": None, "convnet": None}

@@ -45,8 +45,8 @@ class TestBatch:
 
     def test_sparse_targets_are_the_same_numbers(self, data):
         batch = data[np.arange(40)]
-        ids, probabilities = batch.sparse_targets(2.0)
-        assert torch.equal(batch.targets(2.0).gather(1, ids), probabilities)
+        found = batch.soft_targets(2.0)
+        assert torch.equal(batch.targets(2.0).gather(1, found.ids), found.probabilities)
 
     def test_a_batch_holds_the_rendered_views_and_the_labels_at_its_positions(self, data, images, top3):
         positions = np.array([99, 3, 31, 3])

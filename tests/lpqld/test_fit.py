@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from lpqld.errors import ConfigError, DataError
+from lpqld.evaluation import accuracy
 from lpqld.fit import FitEpoch, fit_teacher
 from lpqld.images import ImageSet
-from lpqld.teacher import Teacher, accuracy
+from lpqld.teacher import Teacher
 
 
 @pytest.fixture(scope="module")

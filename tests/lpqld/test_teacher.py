@@ -13,8 +13,9 @@ from torch import nn
 from lpqld.architectures import build
 from lpqld.classes import timm_names
 from lpqld.errors import ConfigError, DataError
+from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
-from lpqld.teacher import IMAGENET_MEAN, Teacher, TeacherSpec, accuracy, choose_device, load_teacher, save_teacher
+from lpqld.teacher import IMAGENET_MEAN, Teacher, TeacherSpec, choose_device, load_teacher, save_teacher
 
 NAMES = ("ant", "bee", "cat")
 SPEC = TeacherSpec("convnet", 3, 8, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), "bicubic", NAMES)

@@ -7,7 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lpqld.errors import ConfigError
-from lpqld.temperature import cosine, fit_student_temperature, grid_student_temperature, parse_schedule
+from lpqld.targets import SoftTargets
+from lpqld.temperature import cosine, fit_student_temperature, grid_losses, least_of_grid, parse_schedule
 from tests.checks import softmax
 
 
@@ -123,7 +124,7 @@ class TestFit:
     @given(CASES)
     def test_the_fitted_temperature_is_that_of_a_dense_search(self, made):
         logits, ids, probabilities, targets = made
-        fitted = fit_student_temperature(torch.from_numpy(logits), ids, probabilities)
+        fitted = fit_student_temperature(torch.from_numpy(logits), SoftTargets(ids, probabilities))
         assert 0.01 - 1e-12 <= fitted <= 100 + 1e-9
         grid = np.geomspace(0.01, 100, 400)
         losses = np.array([divergence(logits, targets, t) for t in grid])
@@ -141,7 +142,7 @@ class TestFit:
             values = generator.standard_normal((50, 10)) * 3 * temperature
             targets = torch.from_numpy(softmax(values / temperature))
             ids = torch.arange(10).expand(50, 10)
-            fitted = fit_student_temperature(torch.from_numpy(values), ids, targets)
+            fitted = fit_student_temperature(torch.from_numpy(values), SoftTargets(ids, targets))
             assert fitted == pytest.approx(temperature, rel=1e-5)
 
     @pytest.mark.parametrize(
@@ -158,7 +159,13 @@ class TestFit:
     )
     def test_the_ends_of_the_range_are_kept(self, logits, targets, expected):
         ids = torch.tensor([[0, 1]])
-        assert fit_student_temperature(torch.tensor(logits), ids, torch.tensor(targets)) == pytest.approx(expected)
+        assert fit_student_temperature(torch.tensor(logits), SoftTargets(ids, torch.tensor(targets))) == pytest.approx(
+            expected
+        )
+
+
+def grid_search(logits: torch.Tensor, ids: torch.Tensor, probabilities: torch.Tensor) -> float:
+    return least_of_grid(grid_losses(logits, SoftTargets(ids, probabilities)))
 
 
 class TestGrid:
@@ -167,7 +174,7 @@ class TestGrid:
     def test_the_papers_search_is_that_of_a_plain_one(self, made):
         logits, ids, probabilities, targets = made
         losses = np.array([divergence(logits, targets, t / 100) for t in range(1, 101)])
-        found = grid_student_temperature(torch.from_numpy(logits), ids, probabilities)
+        found = grid_search(torch.from_numpy(logits), ids, probabilities)
         place = round(found * 100) - 1
         assert found == (place + 1) / 100
         # float32 against float64: the chosen one is the best within rounding.
@@ -175,8 +182,8 @@ class TestGrid:
 
     def test_the_grid_ends_at_one(self):
         ids = torch.tensor([[0, 1]])
-        assert grid_student_temperature(torch.tensor([[40.0, 0.0]]), ids, torch.tensor([[0.6, 0.4]])) == 1.0
-        assert grid_student_temperature(torch.tensor([[0.001, 0.0]]), ids, torch.tensor([[0.9, 0.1]])) == 0.01
+        assert grid_search(torch.tensor([[40.0, 0.0]]), ids, torch.tensor([[0.6, 0.4]])) == 1.0
+        assert grid_search(torch.tensor([[0.001, 0.0]]), ids, torch.tensor([[0.9, 0.1]])) == 0.01
         # softmax(s / t) of s = (0.5 ln 3, 0) is (0.75, 0.25) at t = 0.5.
         half = torch.tensor([[0.5 * math.log(3), 0.0]])
-        assert grid_student_temperature(half, ids, torch.tensor([[0.75, 0.25]])) == 0.5
+        assert grid_search(half, ids, torch.tensor([[0.75, 0.25]])) == 0.5

@@ -31,7 +31,6 @@ class TestPresets:
         config = load_config(name)
         assert config.name == name
         assert config.description
-        config.student.recipe()
         config.views.rule()
         if name == "digits":
             config.require_data()
@@ -73,7 +72,7 @@ class TestPresets:
         assert [budget.budget for budget in plan.budgets] == [150_000_000, 75_000_000, 30_000_000]
         assert plan.master_bytes == 3_000_000 * 250 * 4
         assert plan.num_shards == 510  # a 512th of the job, 46 batches of 128
-        student, rule = config.student.recipe(), config.views.rule()
+        student, rule = config.student, config.views.rule()
         assert (student.optimizer, student.lr, student.epochs, student.batch_size) == ("adamw", 1e-3, 300, 128)
         assert (rule.mix, rule.flip, rule.crop_scale, config.relabel.batch_size) == ("cutmix", True, (0.08, 1), 128)
 
@@ -84,14 +83,14 @@ class TestPresets:
         assert plan.all_label_bytes / 2**30 == pytest.approx(610, rel=0.01)  # published, with containers: 643
         assert plan.pixel_bytes == 10_450 * 10 * 3 * config.images.size**2
         full = load_config("in21k")
-        student, rule = full.student.recipe(), full.views.rule()
+        student, rule = full.student, full.views.rule()
         assert (student.optimizer, student.lr, student.mean, student.std) == ("adamw", 2e-3, (0, 0, 0), (1, 1, 1))
         assert (rule.mix, rule.flip, rule.cutout, full.relabel.batch_size) == ("none", False, True, 32)
         assert full.paper.k_for(10_450) == pytest.approx(200, abs=2)
 
     def test_papers_settings_of_tiny_imagenet(self):
         config = load_config("tiny")
-        student, rule = config.student.recipe(), config.views.rule()
+        student, rule = config.student, config.views.rule()
         assert (student.optimizer, student.lr, student.momentum, student.weight_decay) == ("sgd", 0.2, 0.9, 1e-4)
         assert (student.epochs, student.warmup_epochs, student.square_temperature) == (100, 5, True)
         assert (rule.mix, rule.flip, config.relabel.batch_size, config.teacher.architecture) == (

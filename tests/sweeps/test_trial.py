@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from lpqld.codec import Dense
 from lpqld.compress import encode
 from lpqld.errors import ConfigError, DataError
 from lpqld.labels import LabelSet
+from lpqld.training import train
 from sweeps.reference import reference_bytes, reference_views
 from sweeps.trial import (
     NUM_RUNGS,
@@ -166,3 +168,20 @@ def test_a_diverged_student_is_a_bad_trial_and_no_error(small_shared, tmp_path):
     assert result.finished
     assert result.val_accuracy < 0.3
     assert len(result.history) < 20
+
+
+def test_a_killed_trial_goes_on_from_its_checkpoint(small_shared, tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeps.trial.train", partial(train, checkpoint_seconds=0))
+    whole = run_trial(SEARCH, small_shared, 1, tmp_path / "whole", device=CPU)
+
+    def die(result) -> None:
+        if result.history[-1].epoch > 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(SEARCH, small_shared, 1, tmp_path / "again", device=CPU, on_rung=die)
+    (kept,) = (tmp_path / "again").glob("*.checkpoint")
+    assert kept.stem == result_path(tmp_path, SEARCH, 1).stem
+    again = run_trial(SEARCH, small_shared, 1, tmp_path / "again", device=CPU)
+    assert (again.val_accuracy, again.history) == (whole.val_accuracy, whole.history)
+    assert [path.suffix for path in (tmp_path / "again").iterdir()] == [".json"]

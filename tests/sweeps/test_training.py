@@ -1,0 +1,46 @@
+"""Students on Ray: several at once, or one in several processes."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from lpqld.errors import ConfigError
+from sweeps.training import train_students
+
+
+def students(shared, folder, **options) -> list[float]:
+    recipe = replace(shared.recipe, epochs=3, precision="float32")
+    return train_students(
+        shared.images,
+        shared.labels,
+        shared.validation,
+        recipe,
+        options.pop("seeds", range(1, 3)),
+        folder,
+        progress=options.pop("progress", lambda done, total: None),
+        **options,
+    )
+
+
+def test_two_processes_train_the_student_of_one(small_shared, ray_cluster, tmp_path):
+    alone = students(small_shared, tmp_path / "alone", seeds=range(1, 2))
+    together = students(small_shared, tmp_path / "together", seeds=range(1, 2), workers=2)
+    assert together == pytest.approx(alone, abs=0.03)
+    (kept,) = (tmp_path / "together").iterdir()
+    assert json.loads(kept.read_text()) == {"1": together[0]}
+
+
+def test_finished_seeds_are_read_and_others_trained(small_shared, ray_cluster, tmp_path):
+    first = students(small_shared, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    kept.write_text(json.dumps({"1": 0.123}))
+    said: list[tuple[int, int]] = []
+    again = students(small_shared, tmp_path, progress=lambda done, total: said.append((done, total)))
+    assert again == [0.123, first[1]]
+    assert said == [(1, 2), (2, 2)]
+
+
+def test_more_processes_than_cpus_are_refused(small_shared, ray_cluster, tmp_path):
+    with pytest.raises(ConfigError, match="--workers 3: this cluster has 2 CPUs; choose fewer"):
+        students(small_shared, tmp_path, workers=3)
