@@ -28,7 +28,8 @@ _STORE = 100 * 1024**2
 
 def start(**worker: Any) -> tuple[Cluster, list[Any]]:
     """A head that does no work, and two nodes that do."""
-    os.environ["RAY_health_check_period_ms"] = "500"  # noqa: SIM112  (Ray's own spelling)
+    # A dead node is missed within five seconds; a busy one has longer. (Ray's own spelling.)
+    os.environ["RAY_health_check_period_ms"] = "1000"  # noqa: SIM112
     head = {"num_cpus": 0, "object_store_memory": _STORE, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.add_node(object_store_memory=_STORE, **worker) for _ in range(2)]
@@ -84,8 +85,12 @@ def lose_in_sweep(root: str, _: str) -> dict[str, Any]:
     kept: dict[str, int] = {}
 
     def progress(phase: str, done: int, total: int) -> None:
-        if phase == "search" and done == 3 and not kept:
-            kept.update({path.name: path.stat().st_mtime_ns for path in trials.glob("*.json")})
+        if phase != "search" or done < 3 or kept:
+            return
+        # A trial that is on its way has a result too, of its last rung.
+        finished = [path for path in trials.glob("*.json") if json.loads(path.read_text())["finished"]]
+        kept.update({path.name: path.stat().st_mtime_ns for path in finished})
+        if kept:
             threading.Thread(target=lose, args=(cluster, nodes[1])).start()
 
     result = run_sweep(config, Path(root), progress=progress)
