@@ -23,6 +23,7 @@ from lpqld.views import Views
 
 # A shard of a set that is made from another: at most so many labels, and logits (64 MiB decoded).
 _SHARD_VIEWS, _SHARD_LOGITS = 2**16, 2**23
+_CHUNK_LOGITS = 2**20
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,13 @@ class RecodedLabels:
         hints = self.spec.image_classes_at(positions)[:, None]
         source, num_classes = self.labels.logits.take(positions), self.spec.num_classes
         return self.spec.codec.roundtrip(source, num_classes=num_classes, hints=hints)
+
+    def held(self) -> Labels:
+        """All of them, in memory of their own."""
+        chunk = max(1, _CHUNK_LOGITS // self.labels.logits.values.shape[1])
+        starts = range(0, self.spec.num_views, chunk)
+        parts = [self.take(np.arange(start, min(start + chunk, self.spec.num_views))) for start in starts]
+        return Labels(self.spec, Logits.concatenate(parts), self.labels.numbers_of(self.spec))
 
     def views_of(self, images: ImageSet) -> Views:
         """The views of these labels, see `Labels.views_of`."""

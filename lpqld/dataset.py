@@ -84,7 +84,7 @@ class ViewDataset(Dataset[LabelBatch]):
         spec, views = source.spec, source.views_of(images)
         held = spec.num_views * spec.codec.kept(spec.num_classes) * _BYTES_PER_LOGIT
         if isinstance(source, RecodedLabels) and held <= _HELD_BYTES:
-            source = Labels(spec, source.take(np.arange(spec.num_views)), source.labels.numbers_of(spec))
+            source = source.held()
         self._setup(views, source, spec.num_views, device)
 
     @classmethod

@@ -159,6 +159,10 @@ class TestTune:
         assert len(heard) == len({result.choice for result in heard})
         assert all(any(r.finished for r in found if r.choice.budget == budget) for budget in BUDGETS)
         files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
+        told = list(tmp_path.glob("tune/search/*/result.json"))
+        pids = {json.loads(line)["pid"] for path in told for line in path.read_text().splitlines()}
+        assert len(told) == len(found)
+        assert len(pids) <= 2, "a process a trial would cost seconds of imports each"
         again = self.run(small_shared, tmp_path, [])
         assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()} == files
         assert {result.choice: result.val_accuracy for result in again} == {
@@ -171,7 +175,8 @@ class TestTune:
             self.run(broken, tmp_path, [])
         assert type(caught.value) is ConfigError
         assert not list((tmp_path / "trials").glob("*.json"))
-        assert len(self.run(small_shared, tmp_path, [])) == len(BUDGETS) * SEARCH.trials
+        quick = replace(small_shared, recipe=replace(small_shared.recipe, epochs=1))
+        assert len(self.run(quick, tmp_path, [])) == len(BUDGETS) * SEARCH.trials
 
     def test_a_mistake_in_a_confirmation_is_that_error(self, small_shared, tmp_path):
         broken = replace(small_shared, recipe=replace(small_shared.recipe, architecture="no_such_network"))
@@ -186,11 +191,3 @@ class TestTune:
             search(data, spaces, SEARCH, PaperConfig(), wanted, tmp_path, seed=0, on_result=print)
         with pytest.raises(ConfigError, match=r"at most 2 CPUs"):
             confirm([Choice("all")], range(1), data, wanted, tmp_path, on_result=print)
-
-    def test_short_trials_share_processes(self, small_shared, tmp_path):
-        """A process a trial would cost seconds of imports each: two at once need two."""
-        self.run(small_shared, tmp_path, [])
-        found = list(tmp_path.glob("tune/search/*/result.json"))
-        pids = {json.loads(line)["pid"] for path in found for line in path.read_text().splitlines()}
-        assert len(found) == len(BUDGETS) * SEARCH.trials
-        assert len(pids) <= 2
