@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from bisect import bisect_right
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from lpqld.labels import Labels
 from lpqld.manifest import Manifest
 from lpqld.shards import HEADER, Shard
 from lpqld.sizes import format_bytes
+from lpqld.store import canonical_json, fingerprint, write_atomically
 
 _NO_CHECKSUM = "0" * 64
 
@@ -23,13 +26,18 @@ _NO_CHECKSUM = "0" * 64
 class PrefixSizes:
     """Bytes on disk of the first n of `labels` in `codec`, for every n, from one encoding that serves all budgets.
 
-    A shard is encoded when a prefix first reaches it, so small budgets of large sets cost little.
+    A shard is encoded when a prefix first reaches it, so small budgets of large sets cost little; with a folder, by the
+    first process that asks.
     """
 
-    def __init__(self, labels: Labels, codec: Codec) -> None:
-        """Raises ConfigError where `codec` would keep more than the labels hold."""
+    def __init__(self, labels: Labels, codec: Codec, folder: Path | None = None) -> None:
+        """Sizes of `labels`, kept in `folder` where one is given: one folder for each content of labels.
+
+        Raises:
+            ConfigError: `codec` would keep more than the labels hold.
+        """
         check_recoverable(labels, codec)
-        self.labels, self.codec = labels, codec
+        self.labels, self.codec, self._folder = labels, codec, folder
         self._spec = recoded(labels.spec, codec, num_views=labels.spec.num_views)
         self._sizes: list[NDArray[np.int64]] = []  # of each shard's file, by the labels in it
 
@@ -69,13 +77,26 @@ class PrefixSizes:
         spec = self._spec
         full, rest = divmod(num_views, spec.shard_views)
         while len(self._sizes) < full + (rest > 0):
-            index = len(self._sizes)
-            logits, numbers = self.labels.in_shard(spec, index)
-            hints = spec.hints_in_shard(index, numbers)
-            payload = self.codec.sizes(logits, num_classes=spec.num_classes, hints=hints)
+            payload = self._payload(len(self._sizes))
             self._sizes.append(HEADER.size + packed_size(np.arange(len(payload)), spec.number_bits) + payload)
         files = [int(sizes[-1]) for sizes in self._sizes[:full]]
         return [*files, int(self._sizes[full][rest])] if rest else files
+
+    def _payload(self, index: int) -> NDArray[np.int64]:
+        """Bytes of shard `index`'s payload, by the labels in it: from the folder, or encoded and put there."""
+        spec, path = self._spec, None
+        if self._folder is not None:
+            # A shard's payload depends on where it begins and ends, and on nothing else of the set.
+            key = canonical_json([self.codec.to_json(), spec.shard_views, spec.views_in_shard(index), index])
+            path = self._folder / f"{fingerprint(key)[:16]}.bin"
+            if path.is_file():
+                return np.cumsum(np.frombuffer(zlib.decompress(path.read_bytes()), dtype="<u4"), dtype=np.int64)
+        logits, numbers = self.labels.in_shard(spec, index)
+        hints = spec.hints_in_shard(index, numbers)
+        payload = self.codec.sizes(logits, num_classes=spec.num_classes, hints=hints)
+        if path is not None:
+            write_atomically(path, zlib.compress(np.diff(payload, prepend=0).astype("<u4").tobytes(), level=1))
+        return payload
 
 
 def fill_budget(labels: Labels, codec: Codec, budget: int, recipe: dict[str, Any] | None = None) -> EncodedLabels:

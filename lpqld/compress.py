@@ -9,18 +9,22 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lpqld.codec import Codec, Dense, TopK, codec_for
+from lpqld.codec import Codec, Dense, Logits, TopK, codec_for
 from lpqld.errors import ConfigError
-from lpqld.labels import Labels
+from lpqld.images import ImageSet
+from lpqld.labels import Labels, select_images
 from lpqld.location import RemotePath, location
 from lpqld.manifest import MANIFEST_FILE, Manifest
 from lpqld.shards import Shard, decode_shard, encode_shard, shard_file
 from lpqld.spec import LabelSpec
 from lpqld.store import sweep_temporary_files, write_atomically
+from lpqld.views import Views
 
 # A shard of a set that is made from another: at most so many labels, and logits (64 MiB decoded).
 _SHARD_VIEWS, _SHARD_LOGITS = 2**16, 2**23
+_CHUNK_LOGITS = 2**20
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,13 @@ def encode(
     Raises:
         ConfigError: more than the labels hold of views, classes or precision, or fewer labels than images.
     """
+    spec = _spec_of_first(labels, codec, num_views, recipe)
+    shards = (encode_shard(spec, index, *labels.in_shard(spec, index)) for index in range(spec.num_shards))
+    return EncodedLabels(spec, tuple(shards))
+
+
+def _spec_of_first(labels: Labels, codec: Codec, num_views: int | None, recipe: dict[str, Any] | None) -> LabelSpec:
+    """The specification of the first `num_views` labels in `codec`, where those hold as much."""
     source = labels.spec
     count = source.num_views if num_views is None else num_views
     if not source.num_images <= count <= source.num_views:
@@ -81,9 +92,45 @@ def encode(
             f"cannot keep {count} labels: the set has {source.num_views} and {source.num_images} images need one each"
         )
     check_recoverable(labels, codec)
-    spec = recoded(source, codec, num_views=count, recipe=recipe)
-    shards = (encode_shard(spec, index, *labels.in_shard(spec, index)) for index in range(spec.num_shards))
-    return EncodedLabels(spec, tuple(shards))
+    return recoded(source, codec, num_views=count, recipe=recipe)
+
+
+@dataclass(frozen=True)
+class RecodedLabels:
+    """Labels of `spec` that are a view of a larger set: each is made from the set's when it is read.
+
+    They are what `encode(labels, ...).decode()` gives, without the bytes, and without memory of their own.
+    """
+
+    spec: LabelSpec
+    labels: Labels
+
+    def take(self, positions: NDArray[np.int64]) -> Logits:
+        """The labels at `positions` [B]."""
+        if len(positions) and not -self.spec.num_views <= positions.min() <= positions.max() < self.spec.num_views:
+            raise IndexError(f"positions {positions.min()} to {positions.max()} of {self.spec.num_views} labels")
+        hints = self.spec.image_classes_at(positions)[:, None]
+        source, num_classes = self.labels.logits.take(positions), self.spec.num_classes
+        return self.spec.codec.roundtrip(source, num_classes=num_classes, hints=hints)
+
+    def held(self) -> Labels:
+        """All of them, in memory of their own."""
+        chunk = max(1, _CHUNK_LOGITS // self.labels.logits.values.shape[1])
+        starts = range(0, self.spec.num_views, chunk)
+        parts = [self.take(np.arange(start, min(start + chunk, self.spec.num_views))) for start in starts]
+        return Labels(self.spec, Logits.concatenate(parts), self.labels.numbers_of(self.spec))
+
+    def views_of(self, images: ImageSet) -> Views:
+        """The views of these labels, see `Labels.views_of`."""
+        chosen, numbers = select_images(self.spec, images), self.labels.numbers_of(self.spec)
+        return Views(chosen, self.spec.view_rule, self.spec.seed, numbers)
+
+
+def recode(
+    labels: Labels, codec: Codec, *, num_views: int | None = None, recipe: dict[str, Any] | None = None
+) -> RecodedLabels:
+    """The first `num_views` labels (default: all) as `codec` gives them back; see `encode`, which raises as this."""
+    return RecodedLabels(_spec_of_first(labels, codec, num_views, recipe), labels)
 
 
 def recoded(source: LabelSpec, codec: Codec, *, num_views: int, recipe: dict[str, Any] | None = None) -> LabelSpec:

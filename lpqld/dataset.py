@@ -18,14 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from lpqld.codec import Logits
+from lpqld.bank import ImageBank
+from lpqld.compress import RecodedLabels
 from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
-from lpqld.render import render
 from lpqld.targets import SoftTargets
 from lpqld.views import ViewRule, Views
 
 _DRAW_AHEAD = 2**19
+# Smaller label sets are made from their master once, which costs less than again and again.
+_HELD_BYTES, _BYTES_PER_LOGIT = 2**24, 8
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,26 @@ class LabelBatch:
 class ViewDataset(Dataset[LabelBatch]):
     """Views of images with their labels, addressed by position; an item is a batch."""
 
-    def __init__(self, images: ImageSet, labels: Labels | LabelSet, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, images: ImageSet, labels: Labels | RecodedLabels | LabelSet, device: torch.device | str = "cpu"
+    ) -> None:
         """Bind labels to the images they were made for.
 
         Args:
             images: the image set of the labels, or one that contains it.
-            labels: a label set, opened or decoded.
+            labels: a label set, opened or decoded, or what another one would be in a smaller codec. Decoded labels are
+                read where they are: processes that share them share one copy.
             device: where images and labels live and views are rendered.
 
         Raises:
             DataError: the labels were made for other images.
         """
-        decoded = labels.labels if isinstance(labels, LabelSet) else labels
-        self._setup(decoded.views_of(images), decoded.logits, decoded.spec.num_views, device)
+        source = labels.labels if isinstance(labels, LabelSet) else labels
+        spec, views = source.spec, source.views_of(images)
+        held = spec.num_views * spec.codec.kept(spec.num_classes) * _BYTES_PER_LOGIT
+        if isinstance(source, RecodedLabels) and held <= _HELD_BYTES:
+            source = source.held()
+        self._setup(views, source, spec.num_views, device)
 
     @classmethod
     def hard(
@@ -83,13 +92,15 @@ class ViewDataset(Dataset[LabelBatch]):
         dataset._setup(Views(images, rule, seed), None, images.num_images * num_epochs, device)
         return dataset
 
-    def _setup(self, views: Views, logits: Logits | None, num_labels: int, device: torch.device | str) -> None:
+    def _setup(
+        self, views: Views, labels: Labels | RecodedLabels | None, num_labels: int, device: torch.device | str
+    ) -> None:
         images = views.images
         self.images, self.device, self.num_labels = images, torch.device(device), num_labels
-        self._views, self._logits = views, logits
+        self._views, self._labels = views, labels
         # Drawn at once, views cost a twentieth of batch by batch; a view's parameters are 120 bytes.
         self._drawn = views.draw(np.arange(num_labels)) if num_labels <= _DRAW_AHEAD else None
-        self._pixels, self._image_labels = images.pixels.to(self.device), images.labels.to(self.device)
+        self._bank, self._image_labels = ImageBank(images, self.device), images.labels.to(self.device)
 
     def __len__(self) -> int:
         return self.num_labels
@@ -99,14 +110,14 @@ class ViewDataset(Dataset[LabelBatch]):
         index = np.atleast_1d(np.asarray(positions, dtype=np.int64))
         params = self._views.draw(index) if self._drawn is None else self._drawn.take(index)
         image_labels = self._image_labels[torch.from_numpy(params.rows).to(self.device)]
-        if self._logits is None:
+        if self._labels is None:
             ids, values, absent = image_labels[:, None], torch.zeros(len(index), 1, device=self.device), None
         else:
-            chosen = self._logits.take(index)
+            chosen = self._labels.take(index)
             ids = torch.from_numpy(chosen.ids.astype(np.int64)).to(self.device)
-            values = torch.from_numpy(chosen.values.astype(np.float32)).to(self.device)
+            values = torch.from_numpy(chosen.values).to(self.device)
             absent = None if chosen.absent is None else torch.from_numpy(chosen.absent).to(self.device)
-        return LabelBatch(render(self._pixels, params), ids, values, image_labels, self.images.num_classes, absent)
+        return LabelBatch(self._bank.render(params), ids, values, image_labels, self.images.num_classes, absent)
 
     def epoch(self, epoch: int, batch_size: int, seed: int = 0) -> Iterator[LabelBatch]:
         """Every image once, in an order that depends on (seed, epoch); all its views before any repeats."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -73,6 +74,16 @@ class ImageSet:
             raise ValueError(f"labels, ids and encoded_bytes must have {shape[0]} elements, one an image")
         if self.labels.dtype != torch.int64 or self.ids.dtype != np.int64 or self.encoded_bytes.dtype != np.int64:
             raise ValueError("labels, ids and encoded_bytes must be int64")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As numpy arrays, which leave a pickle as buffers: processes of a node then read one copy. Tensors are copied.
+        return {**self.__dict__, "pixels": self.pixels.numpy(), "labels": self.labels.numpy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not writable")  # nor does anyone write to an image set
+            tensors = {name: torch.from_numpy(state[name]) for name in ("pixels", "labels")}
+        self.__dict__.update(state, **tensors)
 
     @property
     def num_images(self) -> int:
@@ -240,6 +251,8 @@ class ImageSet:
             DataError: neither has that fingerprint.
         """
         ids = np.asarray(ids, dtype=np.int64)
+        if np.array_equal(ids, self.ids) and self.fingerprint == fingerprint:
+            return self
         rows = {int(number): row for row, number in enumerate(self.ids)}
         found = self.fingerprint
         if all(int(number) in rows for number in ids):

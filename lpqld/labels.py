@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codec import Logits
+from lpqld.codec import Dense, Logits, TopK
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.location import Location, RemotePath, file_sizes, location
@@ -25,6 +26,8 @@ from lpqld.views import Views
 class Labels:
     """The decoded labels of `spec.num_views` views, in the order of `views.Views`.
 
+    Pickled out of band, as Ray does, labels and their copies are one piece of memory.
+
     `numbers`, int64 [num_views], are the view numbers where views were selected (`spec.select`), else None: then
     position p has view p // num_images.
     """
@@ -37,18 +40,54 @@ class Labels:
         if (self.numbers is None) != (self.spec.select is None):
             raise ConfigError(f"labels have view numbers where views were selected, only there: {self.spec.select!r}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Pickled as they are, ids that are one row in memory would take as much as the values.
+        ids, values, absent = self.logits
+        return {**self.__dict__, "logits": (ids[:1] if self.logits.one_row else ids, values, absent)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ids, values, absent = state["logits"]
+        self.__dict__.update(state, logits=Logits(np.broadcast_to(ids, values.shape), values, absent))
+
     @classmethod
-    def of_shards(cls, spec: LabelSpec, parts: Sequence[ShardLabels]) -> Labels:
-        """All shards' labels together."""
-        numbers = [part.numbers for part in parts if part.numbers is not None]
-        logits = Logits.concatenate([part.logits for part in parts])
-        return cls(spec, logits, np.concatenate(numbers) if numbers else None)
+    def of_shards(cls, spec: LabelSpec, parts: Iterable[ShardLabels], *, as_stored: bool = False) -> Labels:
+        """All shards' labels together; of `parts`, one is needed at a time.
+
+        Args:
+            as_stored: hold values that are fp16 in the shards as fp16, in half the memory.
+        """
+        half = as_stored and isinstance(spec.codec, Dense | TopK) and spec.codec.step is None
+        room: Logits | None = None
+        numbers, start = [], 0
+        for part in parts:
+            found, some = part.logits, slice(start, start + len(part.logits.values))
+            if room is None:
+                room = _room_for(found, spec.num_views, np.float16 if half else np.float32)
+            room.values[some] = found.values
+            if not room.one_row:
+                room.ids[some] = found.ids
+            if room.absent is not None:
+                room.absent[some] = found.absent
+            if part.numbers is not None:
+                numbers.append(part.numbers)
+            start = some.stop
+        assert room is not None, "a label set has a shard"
+        return cls(spec, room, np.concatenate(numbers) if numbers else None)
+
+    def take(self, positions: NDArray[np.int64]) -> Logits:
+        """The labels at `positions` [B], values as float32."""
+        chosen = self.logits.take(positions)
+        return chosen._replace(values=chosen.values.astype(np.float32, copy=False))
 
     def in_shard(self, spec: LabelSpec, index: int) -> ShardLabels:
         """What shard `index` holds of a set of `spec`, whose labels are the first ones of these."""
         start = index * spec.shard_views
         where = slice(start, start + spec.views_in_shard(index))
         return ShardLabels(self.logits.take(where), None if self.numbers is None else self.numbers[where])
+
+    def numbers_of(self, spec: LabelSpec) -> NDArray[np.int64] | None:
+        """`numbers` of a set of `spec`, whose labels are the first ones of these."""
+        return None if self.numbers is None else self.numbers[: spec.num_views]
 
     @property
     def view_numbers(self) -> NDArray[np.int64]:
@@ -101,7 +140,7 @@ class LabelSet:
     @cached_property
     def labels(self) -> Labels:
         """All labels, decoded and verified."""
-        return Labels.of_shards(self.spec, list(self.shards()))
+        return Labels.of_shards(self.spec, self.shards())
 
     @property
     def files(self) -> list[str]:
@@ -135,6 +174,14 @@ class LabelSet:
             raise DataError(f"{self.folder / name}: not in the manifest; a foreign or left-over shard, move it away")
         for path in sorted(self.folder.glob(f".*{TEMPORARY_SUFFIX}")):
             raise DataError(f"{path}: left over from an interrupted job; delete it")
+
+
+def _room_for(part: Logits, num_views: int, dtype: type[np.floating[Any]]) -> Logits:
+    """Room for the labels of all shards, from those of one."""
+    shape = (num_views, part.values.shape[1])
+    ids = np.broadcast_to(part.ids[:1], shape) if part.one_row else np.empty(shape, dtype=np.int32)
+    absent = None if part.absent is None else np.empty((num_views, 2), dtype=np.float32)
+    return Logits(ids, np.empty(shape, dtype=dtype), absent)
 
 
 def select_images(spec: LabelSpec, images: ImageSet) -> ImageSet:

@@ -130,6 +130,11 @@ class LabelSpec:
         rows, views = self._view_order.rows_and_numbers(np.arange(start, start + self.views_in_shard(index)))
         return self._view_order.classes(rows, views if numbers is None else numbers)
 
+    def image_classes_at(self, positions: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The class of the image of each label at `positions` [B]."""
+        rows, _ = self._view_order.rows_and_numbers(positions)
+        return self.image_classes[rows]
+
     @cached_property
     def _view_order(self) -> ViewOrder:
         return ViewOrder(self.image_ids, self.image_classes, self.view_rule, self.seed)

@@ -14,11 +14,12 @@ import torch
 
 from lpqld.errors import ConfigError
 
+SMALLEST_OBJECT_STORE = 512 * 1024**2
 _CONNECT_SECONDS = 10.0
 
 
 @contextlib.contextmanager
-def cluster(address: str | None, *, object_store_bytes: int = 512 * 1024**2) -> Iterator[None]:
+def cluster(address: str | None, *, object_store_bytes: int = SMALLEST_OBJECT_STORE) -> Iterator[None]:
     """A connection to the Ray cluster at `address` (default: RAY_ADDRESS, else a local one that ends with us).
 
     Inside a running connection this does nothing, so that commands can be nested.

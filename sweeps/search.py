@@ -5,35 +5,47 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import optuna
 import ray
-from ray import tune
+from ray import ObjectRef, tune
+from ray.exceptions import RayTaskError
 from ray.tune.search import ConcurrencyLimiter
 
 from lpqld.errors import LpqldError
 from lpqld.store import sweep_temporary_files
 from sweeps.budgets import METRIC, BudgetScheduler, BudgetSearch, Space, choice_of
-from sweeps.cluster import num_cpus, num_gpus, use_assigned_resources
-from sweeps.config import PaperConfig, ResourcesConfig, SearchConfig
+from sweeps.cluster import use_assigned_resources
+from sweeps.config import PaperConfig, SearchConfig
 from sweeps.folder import TRIALS_FOLDER
+from sweeps.resources import TrialResources, node_resources
 from sweeps.trial import Choice, Shared, TrialResult, result_path, run_trial
 
+# What all trials read, in Ray's object store: the processes of a node read one copy. See `Shared.prepared`.
+Data: TypeAlias = "ObjectRef[Shared]"
+
 _SEARCH_SEED = 0
-_MOST_GPU_SHARES = 4
 
 
-class _OnComplete(tune.Callback):
-    """Tells the driver of every trial that ends.
+class _Watch(tune.Callback):
+    """Tells the driver of every trial that ends, and ends the search at a mistake that a retry cannot mend.
 
-    Tune pickles its callbacks with the experiment, so the function that listens stays in the process that has it.
+    Tune pickles its callbacks with the experiment, so the function that listens stays in the process that has it, and
+    so does the mistake that was found.
     """
 
     listeners: ClassVar[dict[str, Callable[[TrialResult], None]]] = {}
+    mistakes: ClassVar[dict[str, LpqldError]] = {}
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = trial.get_pickled_error()
+        if isinstance(error, RayTaskError) and isinstance(error.cause, LpqldError):
+            self.mistakes[self._folder] = error.cause
+            raise error.cause  # Tune ends as if it had been killed: the trial is made again when the search is
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         path = result_path(Path(self._folder), choice_of(trial.config), _SEARCH_SEED)
@@ -42,8 +54,9 @@ class _OnComplete(tune.Callback):
             listener(TrialResult.load(path))
 
 
-def _tune_trial(config: dict[str, Any], shared: Shared, folder: str, cpus: float) -> None:
+def _tune_trial(config: dict[str, Any], data: list[Data], folder: str, cpus: float) -> None:
     """What a Tune worker runs."""
+    shared = ray.get(data[0])
     device = use_assigned_resources(cpus)
 
     def report(result: TrialResult) -> None:
@@ -52,20 +65,12 @@ def _tune_trial(config: dict[str, Any], shared: Shared, folder: str, cpus: float
     run_trial(choice_of(config), shared, _SEARCH_SEED, Path(folder), device=device, on_rung=report)
 
 
-def trial_resources(resources: ResourcesConfig) -> dict[str, float]:
-    """What Ray sets aside for a trial: CPUs, and a share of a GPU where there are any."""
-    gpus = resources.gpus_per_trial
-    if gpus is None:
-        gpus = 1 / _MOST_GPU_SHARES if num_gpus() else 0
-    return {"cpu": resources.cpus_per_trial, "gpu": gpus}
-
-
 def search(
-    shared: Shared,
+    data: Data,
     spaces: list[Space],
     config: SearchConfig,
     paper: PaperConfig,
-    resources: ResourcesConfig,
+    wanted: TrialResources,
     folder: Path,
     *,
     seed: int,
@@ -74,6 +79,8 @@ def search(
     """Run every trial of every budget; one that ended before an interruption is not run again.
 
     Args:
+        data: what all trials read; those of a node share one copy.
+        wanted: what a trial holds of a node.
         folder: Tune's state and the trials' results live here.
         on_result: called in this process with every result, also with those of before an interruption.
 
@@ -82,7 +89,9 @@ def search(
 
     Raises:
         LpqldError: a trial failed, with its reason.
+        ConfigError: no node has room for a trial; or a trial's own, as is a DataError: Tune tries others again, twice.
     """
+    concurrent = wanted.at_once(node_resources())
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Tune would take Ctrl-C for "report what there is": a sweep would go on to confirm a search that was cut short.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
@@ -92,11 +101,10 @@ def search(
     results_folder, tune_folder = folder / TRIALS_FOLDER, folder / "tune"
     results_folder.mkdir(parents=True, exist_ok=True)
     sweep_temporary_files(results_folder)
-    cpus = resources.cpus_per_trial
-    wanted = trial_resources(resources)
-    concurrent = max(1, int(num_cpus() / cpus))
     trainable = tune.with_resources(
-        tune.with_parameters(_tune_trial, shared=shared, folder=str(results_folder), cpus=cpus), wanted
+        # In a list, the data stay where they are: Tune copies what it is given itself.
+        tune.with_parameters(_tune_trial, data=[data], folder=str(results_folder), cpus=wanted.cpus),
+        {"cpu": wanted.cpus, "gpu": wanted.gpus},
     )
     done: set[str] = set()
 
@@ -105,13 +113,14 @@ def search(
             done.add(result.choice.trial_id)
             on_result(result)
 
-    callback = _OnComplete(results_folder)
-    _OnComplete.listeners[str(results_folder)] = announce
+    callback = _Watch(results_folder)
+    _Watch.listeners[str(results_folder)] = announce
     if tune.Tuner.can_restore(str(tune_folder / "search")):
         tuner = tune.Tuner.restore(
             str(tune_folder / "search"), trainable=trainable, resume_unfinished=True, resume_errored=True
         )
     else:
+        shared = ray.get(data)
         num_classes, lr = shared.images.num_classes, shared.recipe.lr
         points = [space.first_points(paper, num_classes, lr) for space in spaces]
         budgets = tuple(space.budget for space in spaces)
@@ -131,7 +140,12 @@ def search(
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
         )
-    grid = tuner.fit()
+    try:
+        grid = tuner.fit()
+    except Exception:
+        if mistake := _Watch.mistakes.pop(str(results_folder), None):
+            raise mistake from None
+        raise
     if grid.errors:
         reason = str(grid.errors[0]).strip().splitlines()[-1]
         raise LpqldError(
@@ -156,8 +170,8 @@ def _train_one(choice: Choice, seed: int, shared: Shared, folder: str, cpus: flo
 def confirm(
     choices: list[Choice],
     seeds: range,
-    shared: Shared,
-    resources: ResourcesConfig,
+    data: Data,
+    wanted: TrialResources,
     folder: Path,
     *,
     on_result: Callable[[TrialResult], None],
@@ -165,21 +179,25 @@ def confirm(
     """Train every choice over `seeds` and read the test set once each: results by trial id.
 
     Trainings that finished before are read, not repeated.
+
+    Raises:
+        ConfigError: no node has room for a training; or its own, as is a DataError.
     """
+    wanted.at_once(node_resources())
     results_folder = folder.absolute() / TRIALS_FOLDER
     results_folder.mkdir(parents=True, exist_ok=True)
-    wanted = trial_resources(resources)
-    remote = _train_one.options(num_cpus=wanted["cpu"], num_gpus=wanted["gpu"])
-    data = ray.put(shared)
+    remote = _train_one.options(num_cpus=wanted.cpus, num_gpus=wanted.gpus)
     pending = [
-        remote.remote(choice, seed, data, str(results_folder), resources.cpus_per_trial)
-        for choice in choices
-        for seed in seeds
+        remote.remote(choice, seed, data, str(results_folder), wanted.cpus) for choice in choices for seed in seeds
     ]
     results: dict[str, list[TrialResult]] = {choice.trial_id: [] for choice in choices}
     while pending:
         ready, pending = ray.wait(pending)
-        for result in ray.get(ready):
+        try:
+            finished: list[TrialResult] = ray.get(ready)
+        except RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, LpqldError) else error) from None
+        for result in finished:
             results[result.choice.trial_id].append(result)
             on_result(result)
     return {trial_id: sorted(found, key=lambda result: result.seed) for trial_id, found in results.items()}

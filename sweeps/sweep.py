@@ -9,31 +9,30 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 
 from lpqld.architectures import build
 from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
-from lpqld.labels import LabelSet
-from lpqld.location import location
-from lpqld.relabel import specify
 from lpqld.sizes import format_bytes
 from lpqld.store import canonical_json, fingerprint
 from lpqld.teacher import Teacher, choose_device
 from sweeps.baselines import baselines
 from sweeps.budgets import spaces_for
-from sweeps.cluster import cluster
+from sweeps.cluster import SMALLEST_OBJECT_STORE, cluster
 from sweeps.config import SweepConfig
-from sweeps.data import check_classes, fit_or_open_teacher, open_evaluation, open_images
+from sweeps.data import Evaluation, check_classes, fit_or_open_teacher, open_evaluation, open_images
 from sweeps.folder import SECONDS_FILE, Clock, claimed
-from sweeps.relabel import relabel
+from sweeps.master import LABELS_FOLDER, Master, make_master
 from sweeps.report import mark_front, write_report
+from sweeps.resources import trial_resources
 from sweeps.result import Accuracy, Point, SweepResult
 from sweeps.search import confirm, search
 from sweeps.tracking import Tracker
-from sweeps.trial import Choice, Shared, TrialResult, all_label_bytes, choose_labels
+from sweeps.trial import Choice, Shared, TrialResult, all_label_bytes, encode_chosen
 
-REPORT_FOLDER, LABELS_FOLDER = "report", "labels"
+REPORT_FOLDER, SIZES_FOLDER = "report", "sizes"
 _PACKAGES = ("lpqld", "torch", "timm", "ray", "mlflow", "optuna", "pyarrow", "numpy")
 
 Say = Callable[[str], None]
@@ -89,14 +88,19 @@ def _run(
         )
         teacher_accuracy = accuracy(teacher.to(device), evaluation.test, device=device)
         say(f"teacher: {teacher.spec.architecture}, test accuracy {teacher_accuracy:.2%}")
-    with cluster(address):
+    with cluster(address, object_store_bytes=_object_store_bytes(config, images, evaluation)):
+        wanted = trial_resources(config.resources, config.student, images)
         with clock.phase("relabel"):
-            master = _relabel(
-                config, teacher, images, root, device, lambda done, total: progress("relabel", done, total)
+            master = make_master(
+                config, teacher, images, root, device, lambda done, total: progress("relabel", done, total), say
             )
-            real = _real_images(config, teacher, root, device)
-            say(f"labels: {master.spec.num_views} views, {format_bytes(master.num_bytes['total'])}, {master.folder}")
-        shared = Shared(images, master.labels, evaluation.validation, evaluation.test, config.student, real)
+            size, where = format_bytes(master.label_set.num_bytes["total"]), master.label_set.folder
+            say(f"labels: {master.spec.num_views} of {master.label_set.spec.num_views} views, {size}, {where}")
+            # From here on all processes, this one too, read what trials need in the object store: one copy a node.
+            data = ray.put(_shared(config, images, evaluation, master, teacher, root, device).prepared())
+            shared: Shared = ray.get(data)
+            images = shared.images
+            del evaluation
         all_bytes = all_label_bytes(shared.labels)
         budgets = config.search.budget_bytes(all_bytes)
         spaces = spaces_for(budgets, config.search, shared)
@@ -106,22 +110,22 @@ def _run(
             counted = _Counter(progress, tracker)
             with clock.phase("search"):
                 counted.start("search", config.search.trials * len(budgets))
-                found = search(
-                    shared,
+                results = search(
+                    data,
                     spaces,
                     config.search,
                     config.paper,
-                    config.resources,
+                    wanted,
                     folder,
                     seed=config.seed,
                     on_result=counted.add,
                 )
             with clock.phase("confirm"):
-                best = [_best(found, budget) for budget in budgets]
+                best = [_best(results, budget) for budget in budgets]
                 others, notes = baselines(config, shared, budgets) if config.confirm.baselines else ([], [])
                 seeds = range(1, config.confirm.seeds + 1)
                 counted.start("confirm", len(seeds) * len([*best, *others]))
-                confirmed = confirm([*best, *others], seeds, shared, config.resources, folder, on_result=counted.add)
+                confirmed = confirm([*best, *others], seeds, data, wanted, folder, on_result=counted.add)
             points = mark_front([_write_winner(choice, confirmed[choice.trial_id], shared, folder) for choice in best])
             result = SweepResult(
                 experiment=config.name,
@@ -131,7 +135,7 @@ def _run(
                 baselines=tuple(_point(confirmed[choice.trial_id]) for choice in others),
                 seconds=dict(clock.seconds),
                 all_label_bytes=all_bytes,
-                num_trials=len(found),
+                num_trials=len(results),
                 notes=tuple(notes),
                 environment=environment(),
             )
@@ -139,7 +143,7 @@ def _run(
             write_report(result, folder / REPORT_FOLDER)
             tracker.log_report(result, folder / REPORT_FOLDER)
             tracker.finish("FINISHED")
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit
             tracker.finish("KILLED")
             raise
         except BaseException:
@@ -155,39 +159,39 @@ def environment() -> dict[str, str]:
     return {**versions, "python": platform.python_version(), "machine": platform.machine(), "gpu": gpu}
 
 
-def _relabel(
+def _shared(
     config: SweepConfig,
-    teacher: Teacher,
     images: ImageSet,
+    evaluation: Evaluation,
+    master: Master,
+    teacher: Teacher,
     root: Path,
     device: torch.device,
-    progress: Callable[[int, int], None],
-) -> LabelSet:
-    """The master label set; one with the same images, teacher and views is found again, whichever sweep made it."""
-    spec = specify(
-        teacher,
+) -> Shared:
+    """What trials read; with random real images and their labels where the images of the sweep are distilled ones."""
+    real = None
+    if config.images.real is not None:
+        real_images = open_images(config.images, source=config.images.real)
+        real_master = make_master(config, teacher, real_images, root, device, lambda done, total: None)
+        real = real_images, real_master.read()
+    return Shared(
         images,
-        config.views.rule(),
-        views_per_image=config.views_per_image,
-        seed=config.seed,
-        batch_size=config.relabel.batch_size,
-        codec="dense" if config.relabel.k is None else "topk",
-        k=config.relabel.k if config.relabel.k is None else min(config.relabel.k, images.num_classes),
-        device=device,
-        shard_views=config.relabel.shard_views,
+        master.read(),
+        evaluation.validation,
+        evaluation.test,
+        config.student,
+        real,
+        sizes=(root / config.name / SIZES_FOLDER / master.fingerprint[:16]).absolute(),
     )
-    shared = root / LABELS_FOLDER if config.relabel.folder is None else location(config.relabel.folder)
-    folder = shared / spec.fingerprint[:16]
-    return relabel(teacher, images, spec, folder, workers=config.relabel.workers, progress=progress)
 
 
-def _real_images(config: SweepConfig, teacher: Teacher, root: Path, device: torch.device) -> Any:
-    """Random real images with labels of their own, where the images of the sweep are distilled ones."""
-    if config.images.real is None:
-        return None
-    real = open_images(config.images, source=config.images.real)
-    labels = _relabel(config, teacher, real, root, device, lambda done, total: None)
-    return real, labels.labels
+def _object_store_bytes(config: SweepConfig, images: ImageSet, evaluation: Evaluation) -> int:
+    """Room for what trials share, twice the images (relabeling has its own), and what Ray itself needs."""
+    sets, num_classes = 1 if config.images.real is None else 2, images.num_classes
+    num_labels = images.num_images * config.views_per_image
+    label = 2 * num_classes if config.relabel.k is None else 6 * min(config.relabel.k, num_classes)
+    pixels = evaluation.validation.pixels.numel() + evaluation.test.pixels.numel() + 2 * sets * images.pixels.numel()
+    return SMALLEST_OBJECT_STORE + round(1.1 * (pixels + sets * num_labels * label))
 
 
 def _best(results: list[TrialResult], budget: int) -> Choice:
@@ -214,10 +218,8 @@ def _point(results: list[TrialResult]) -> Point:
 
 def _write_winner(choice: Choice, results: list[TrialResult], shared: Shared, folder: Path) -> Point:
     """Write the label set of a budget's best choice to disk; its bytes are those that were reported."""
-    encoded = choose_labels(choice, shared).encoded
-    assert encoded is not None, "winners are label sets of ours"
     target = folder / LABELS_FOLDER / choice.trial_id
-    encoded.write(target)
+    encode_chosen(choice, shared).write(target)
     return replace(_point(results), labels=str(target))
 
 

@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from lpqld.budget import PrefixSizes
 from lpqld.codec import Codec, Dense, TopK, codec_for
-from lpqld.compress import EncodedLabels, encode
+from lpqld.compress import EncodedLabels, RecodedLabels, encode, recode
 from lpqld.dataset import ViewDataset
 from lpqld.errors import ConfigError
 from lpqld.evaluation import accuracy
@@ -29,7 +30,6 @@ from sweeps.reference import reference_bytes, reference_views
 
 NUM_RUNGS = 10
 _PILOT_VIEWS = 4096
-# Rungs only rank trials of one budget against each other, so a part of a large validation set is enough for them.
 _RUNG_IMAGES = 1000
 
 Kind = Literal["search", "hard", "all", "prune", "paper", "real"]
@@ -78,7 +78,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Shared:
-    """What every trial of a sweep reads: images, master labels, evaluation images, the recipe that trials vary."""
+    """What every trial of a sweep reads: images, master labels, evaluation images, the recipe that trials vary.
+
+    Trials write to none of it, so that those of a node share one copy (`shared`).
+
+    Attributes:
+        real: random real images with labels of their own.
+        sizes: a folder where the bytes of the master's prefixes are kept by codec (`PrefixSizes`).
+    """
 
     images: ImageSet
     labels: Labels
@@ -86,33 +93,45 @@ class Shared:
     test: ImageSet
     recipe: Recipe
     real: tuple[ImageSet, Labels] | None = None
+    sizes: Path | None = None
+
+    @cached_property
+    def rung_images(self) -> ImageSet:
+        """What rungs are measured on: the validation set, or a stratified part of it.
+
+        Rungs only rank trials of one budget against each other, so a part of a large set is enough for them.
+        """
+        share = _RUNG_IMAGES / self.validation.num_images
+        return self.validation if share >= 1 else self.validation.split(share, seed=0)[0]
 
     def recipe_of(self, choice: Choice) -> Recipe:
         """The recipe with a choice's temperatures and learning rate."""
         return replace(self.recipe, temperature=choice.temperature, ca=choice.ca, lr=choice.lr)
 
     def sizes_in(self, codec: Codec) -> PrefixSizes:
-        """The bytes of every prefix of the master in a codec, encoded once for all budgets."""
-        return self._sizes.setdefault(codec, PrefixSizes(self.labels, codec))
+        """The bytes of every prefix of the master in a codec, encoded once for all budgets and trials."""
+        return PrefixSizes(self.labels, codec, self.sizes)
 
-    @cached_property
-    def _sizes(self) -> dict[Codec, PrefixSizes]:
-        return {}
+    def prepared(self) -> Shared:
+        """The same, with what all trials would compute alike computed already."""
+        for images in (self.images, *(self.real or ())[:1]):
+            assert images.fingerprint
+        assert self.rung_images
+        return self
 
 
 @dataclass(frozen=True)
 class ChosenLabels:
-    """A choice's labels as a student gets them, and their size; `encoded` where they are a label set of ours."""
+    """A choice's labels as a student gets them, and their size."""
 
-    labels: Labels | None
+    labels: Labels | RecodedLabels | None
     label_bytes: int
     num_views: int
     prune_ratio: float
-    encoded: EncodedLabels | None = None
 
 
 def choose_labels(choice: Choice, shared: Shared) -> ChosenLabels:
-    """Derive a choice's labels from the master, in memory; their size is exact before any training.
+    """A choice's labels, a view of the master that takes no memory; their size is exact before any training.
 
     Raises:
         ConfigError: the budget is smaller than one label per image.
@@ -126,13 +145,22 @@ def choose_labels(choice: Choice, shared: Shared) -> ChosenLabels:
         master = shared.real[1]
     if choice.kind in ("all", "real"):
         return ChosenLabels(master, all_label_bytes(master), master.spec.num_views, 0.0)
-    num_views, codec = affordable_views(choice, shared), _codec_of(choice, shared)
-    encoded = encode(master, codec, num_views=num_views, recipe=shared.recipe_of(choice).to_json())
-    decoded, prune_ratio = encoded.decode(), encoded.spec.prune_ratio
+    codec, recipe = _codec_of(choice, shared), _recipe_of(choice, shared)
     if choice.kind == "paper":
+        num_views = affordable_views(choice, shared)
         label_bytes = reference_bytes(num_views, choice.k or 1, master.spec.batch_size)
-        return ChosenLabels(decoded, label_bytes, num_views, prune_ratio)
-    return ChosenLabels(decoded, encoded.num_bytes, num_views, prune_ratio, encoded)
+    else:
+        sizes = shared.sizes_in(codec)
+        num_views = sizes.most(_budget_of(choice), recipe)
+        label_bytes = sizes.num_bytes(num_views, recipe)
+    labels = recode(master, codec, num_views=num_views, recipe=recipe)
+    return ChosenLabels(labels, label_bytes, num_views, labels.spec.prune_ratio)
+
+
+def encode_chosen(choice: Choice, shared: Shared) -> EncodedLabels:
+    """The label set of a choice that fills a budget, as it goes to disk."""
+    codec, recipe = _codec_of(choice, shared), _recipe_of(choice, shared)
+    return encode(shared.labels, codec, num_views=affordable_views(choice, shared), recipe=recipe)
 
 
 def affordable_views(choice: Choice, shared: Shared) -> int:
@@ -141,11 +169,19 @@ def affordable_views(choice: Choice, shared: Shared) -> int:
     Raises:
         ConfigError: it has none, or one that is smaller than one label per image.
     """
+    if choice.kind == "paper":
+        return reference_views(_budget_of(choice), choice.k or 1, shared.labels.spec)
+    return shared.sizes_in(_codec_of(choice, shared)).most(_budget_of(choice), _recipe_of(choice, shared))
+
+
+def _budget_of(choice: Choice) -> int:
     if choice.budget is None:
         raise ConfigError(f"a choice of kind {choice.kind} needs a budget")
-    if choice.kind == "paper":
-        return reference_views(choice.budget, choice.k or 1, shared.labels.spec)
-    return shared.sizes_in(_codec_of(choice, shared)).most(choice.budget, shared.recipe_of(choice).to_json())
+    return choice.budget
+
+
+def _recipe_of(choice: Choice, shared: Shared) -> dict[str, Any]:
+    return shared.recipe_of(choice).to_json()
 
 
 def _codec_of(choice: Choice, shared: Shared) -> Codec:
@@ -156,7 +192,7 @@ def _codec_of(choice: Choice, shared: Shared) -> Codec:
     if choice.kind == "prune":
         stored = logits.ids.shape[1]
         return Dense() if stored == num_classes else TopK(stored)
-    pilot = logits.take(slice(0, _PILOT_VIEWS))
+    pilot = shared.labels.take(np.arange(min(_PILOT_VIEWS, shared.labels.spec.num_views)))
     return codec_for("topk", k=choice.k, bits=choice.bits, num_classes=num_classes, pilot=pilot)
 
 
@@ -243,7 +279,7 @@ def run_trial(
         data = ViewDataset(images, chosen.labels, device)
     student = Student(recipe, images.num_classes, seed)
     rung = max(1, recipe.epochs // NUM_RUNGS)
-    quick = _part(shared.validation, _RUNG_IMAGES)
+    quick = shared.rung_images
     history: list[EpochMetrics] = []
 
     def keep(val_accuracy: float, finished: bool) -> TrialResult:
@@ -283,12 +319,7 @@ def run_trial(
     return result
 
 
-def _part(images: ImageSet, most: int) -> ImageSet:
-    """A stratified part of about `most` images, or all of them."""
-    return images if images.num_images <= most else images.split(most / images.num_images, seed=0)[0]
-
-
 def smallest_budget(choice: Choice, shared: Shared) -> int:
     """Bytes of one label per image in a choice's codec: the smallest budget that it can fill."""
-    recipe = shared.recipe_of(choice).to_json()
-    return encode(shared.labels, _codec_of(choice, shared), num_views=shared.images.num_images, recipe=recipe).num_bytes
+    num_views, recipe = shared.images.num_images, _recipe_of(choice, shared)
+    return encode(shared.labels, _codec_of(choice, shared), num_views=num_views, recipe=recipe).num_bytes

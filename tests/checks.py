@@ -100,6 +100,22 @@ def check_idempotent(codec: Codec, logits: np.ndarray) -> None:
     assert codec.encode(back, num_classes=logits.shape[1]) == first
 
 
+def check_roundtrip(codec: Codec, logits: np.ndarray) -> None:
+    """What comes back of any of the views is known without bytes, also from what `keep` holds and from fp16."""
+    num_views, num_classes = logits.shape
+    expected, reverse = decoded(codec, logits), np.arange(num_views)[::-1]
+    assert equal_logits(codec.roundtrip(logits), expected)
+    assert equal_logits(codec.roundtrip(logits[reverse]), expected.take(reverse))
+    for view in {0, num_views // 2, num_views - 1}:
+        assert equal_logits(codec.roundtrip(logits[[view]]), expected.take(slice(view, view + 1)))
+    if logits.dtype == np.float32:
+        assert equal_logits(codec.roundtrip(codec.keep(logits), num_classes=num_classes), expected)
+    half = logits.astype(np.float16)
+    held = Logits(dense_ids(*half.shape), half)
+    if np.isfinite(half).all():
+        assert equal_logits(codec.roundtrip(held, num_classes=num_classes), decoded(codec, half.astype(np.float32)))
+
+
 def check_deterministic(codec: Codec, logits: np.ndarray) -> None:
     """The same bytes from a copy, from another memory order, and from an equal codec; the input is left alone."""
     before = logits.copy()
@@ -130,6 +146,7 @@ CODEC_CONTRACT = (
     check_values,
     check_order,
     check_idempotent,
+    check_roundtrip,
     check_deterministic,
     check_sparse_input,
     check_sizes,

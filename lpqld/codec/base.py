@@ -33,9 +33,16 @@ class Logits(NamedTuple):
     values: NDArray[np.float32]
     absent: NDArray[np.float32] | None = None
 
+    @property
+    def one_row(self) -> bool:
+        """Whether all labels keep the same classes in the same order, and `ids` is one row in memory: `dense_ids`."""
+        return self.ids.strides[0] == 0
+
     def take(self, index: NDArray[np.int64] | slice) -> Logits:
         """The logits of some of these views."""
-        return Logits(self.ids[index], self.values[index], None if self.absent is None else self.absent[index])
+        values = self.values[index]
+        ids = np.broadcast_to(self.ids[:1], values.shape) if self.one_row else self.ids[index]
+        return Logits(ids, values, None if self.absent is None else self.absent[index])
 
     def dense(self, num_classes: int, temperature: float = 1.0) -> NDArray[np.float32]:
         """All classes [N, C]; absent ones -inf, or what they have at `temperature`."""
@@ -84,6 +91,16 @@ class Codec(Protocol):
         Raises:
             DataError: `payload` is not what `encode` makes of that many views and classes.
         """
+        ...
+
+    def roundtrip(
+        self,
+        logits: NDArray[np.floating[Any]] | Logits,
+        *,
+        num_classes: int | None = None,
+        hints: NDArray[np.int32] | None = None,
+    ) -> Logits:
+        """What `decode` gives of `encode`'s result, view by view and without any bytes."""
         ...
 
     def sizes(

@@ -71,6 +71,21 @@ class Dense:
             raise DataError("dense payload holds a value that is not finite: the file is damaged")
         return Logits(ids, values)
 
+    def roundtrip(
+        self,
+        logits: NDArray[np.floating[Any]] | Logits,
+        *,
+        num_classes: int | None = None,
+        hints: NDArray[np.int32] | None = None,
+    ) -> Logits:
+        """Logits [N, C] in class order, as `decode` gives them."""
+        values = every_class(logits, num_classes, "; use a top-k codec")
+        check_finite(values)
+        ids = dense_ids(*values.shape)
+        if self.step is None:
+            return Logits(ids, as_half(values).astype(np.float32))
+        return Logits(ids, self._top(values.shape[1]).roundtrip(self._rounded(values)).dense(values.shape[1]))
+
     def sizes(
         self,
         logits: NDArray[np.floating[Any]] | Logits,

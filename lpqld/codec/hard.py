@@ -38,11 +38,18 @@ class Hard:
         """
         check_classes(num_classes)
         check_length(payload, 0, "hard")
-        ids = check_hints(hints, num_views, num_classes)[:, :1]
-        if ids.shape[1] == 0 or ids.min(initial=0) < 0:
-            raise DataError("hard labels follow from the images: pass the class of each view's image as its first hint")
-        ids = np.ascontiguousarray(ids)
-        return Logits(ids, np.zeros(ids.shape, dtype=np.float32))
+        return self._of_images(hints, num_views, num_classes)
+
+    def roundtrip(
+        self,
+        logits: NDArray[np.floating[Any]] | Logits,
+        *,
+        num_classes: int | None = None,
+        hints: NDArray[np.int32] | None = None,
+    ) -> Logits:
+        """One class a view, whatever the logits."""
+        values = logits.ids if isinstance(logits, Logits) else logits
+        return self._of_images(hints, len(values), values.shape[1] if num_classes is None else num_classes)
 
     def sizes(
         self,
@@ -74,3 +81,10 @@ class Hard:
     def to_json(self) -> dict[str, Any]:
         """Nothing but the name."""
         return {"name": self.name}
+
+    def _of_images(self, hints: NDArray[np.int32] | None, num_views: int, num_classes: int) -> Logits:
+        ids = check_hints(hints, num_views, num_classes)[:, :1]
+        if ids.shape[1] == 0 or ids.min(initial=0) < 0:
+            raise DataError("hard labels follow from the images: pass the class of each view's image as its first hint")
+        ids = np.ascontiguousarray(ids)
+        return Logits(ids, np.zeros(ids.shape, dtype=np.float32))

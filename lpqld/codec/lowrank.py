@@ -144,13 +144,24 @@ class LowRank:
             if is_past(state, len(source)):
                 break
             with np.errstate(over="ignore", invalid="ignore"):
-                parts.append((self._mean + (whole * self.step) @ self._basis).astype(np.float32))
+                parts.append(self._logits(whole))
         if not is_whole(state, len(source)):
             raise DataError(f"low-rank payload of {len(source)} bytes does not end where its labels do: it is damaged")
         values = np.concatenate(parts)
         if not np.isfinite(values).all():
             raise DataError("low-rank payload holds a value that is not finite: it is damaged")
         return Logits(dense_ids(num_views, num_classes), values)
+
+    def roundtrip(
+        self,
+        logits: NDArray[np.floating[Any]] | Logits,
+        *,
+        num_classes: int | None = None,
+        hints: NDArray[np.int32] | None = None,
+    ) -> Logits:
+        """Logits [N, C] in class order; in their last bits a projection depends on how many views are done at once."""
+        values = self._known(logits, num_classes)
+        return Logits(dense_ids(*values.shape), self._logits(self._coefficients(values, 0)))
 
     def keep(self, logits: NDArray[np.floating[Any]]) -> Logits:
         """Everything."""
@@ -185,9 +196,7 @@ class LowRank:
     def _encode(
         self, logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None
     ) -> tuple[bytes, NDArray[np.int64]]:
-        logits = every_class(logits, num_classes, ": a low-rank code needs them all")
-        if logits.shape[1] != len(self._mean):
-            raise ConfigError(f"a basis of {len(self._mean)} classes cannot encode labels of {logits.shape[1]}")
+        logits = self._known(logits, num_classes)
         state, odds, counts = start_encoding(), *_fresh(self.rank)
         buffer, sizes = np.zeros(1, dtype=np.uint8), np.ones(len(logits) + 1, dtype=np.int64)
         for start in range(0, len(logits), _CHUNK_VIEWS):
@@ -196,6 +205,18 @@ class LowRank:
             buffer = with_room(buffer, needed)
             _code_coefficients(None, state, buffer, odds, counts, whole, sizes[1 + start :])
         return buffer[: finish(state, buffer)].tobytes(), sizes
+
+    def _known(self, logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None) -> NDArray[np.floating[Any]]:
+        """Logits of the classes that the basis was made for [N, C]."""
+        logits = every_class(logits, num_classes, ": a low-rank code needs them all")
+        if logits.shape[1] != len(self._mean):
+            raise ConfigError(f"a basis of {len(self._mean)} classes cannot encode labels of {logits.shape[1]}")
+        return logits
+
+    def _logits(self, whole: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The inverse of `_coefficients`, up to rounding [N, C]."""
+        logits: NDArray[np.float64] = self._mean + (whole * self.step) @ self._basis
+        return logits.astype(np.float32)
 
     def _coefficients(self, logits: NDArray[np.floating[Any]], first: int) -> NDArray[np.int64]:
         """Whole steps along each direction, int64 [N, r]."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lpqld.codec.absent import Absent, absent_levels, absent_logits, absent_numbers, unit_of
 from lpqld.codec.adaptive import LARGEST_NUMBER
-from lpqld.codec.base import Logits, as_half
+from lpqld.codec.base import Logits, as_half, dense_ids
 from lpqld.codec.selection import select
 from lpqld.errors import DataError
 
@@ -54,6 +54,8 @@ def quantize(
         ConfigError: the labels hold fewer than k classes, or do not say what absent classes have.
         DataError: a logit is NaN, infinite, beyond fp16, or too far from the others for the step.
     """
+    if isinstance(logits, Logits) and logits.one_row and np.array_equal(logits.ids[:1], dense_ids(1, num_classes)):
+        logits = logits.values
     num_views, width = (logits.values if isinstance(logits, Logits) else logits).shape
     chunk, parts = max(1, _CHUNK_VALUES // max(1, width)), []
     for first in range(0, max(1, num_views), chunk):

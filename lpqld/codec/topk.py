@@ -131,6 +131,18 @@ class TopK:
             raise DataError(f"top-k payload of {len(source)} bytes does not end where its labels do: it is damaged")
         return Logits.concatenate(parts)
 
+    def roundtrip(
+        self,
+        logits: NDArray[np.floating[Any]] | Logits,
+        *,
+        num_classes: int | None = None,
+        hints: NDArray[np.int32] | None = None,
+    ) -> Logits:
+        """Ids and values [N, k], largest first, and what the other classes have, as `decode` gives them."""
+        num_classes = _classes_of(logits, num_classes)
+        labels = quantize(logits, num_classes, self.k, self.step, self.absent, self.temperature)
+        return dequantize(labels, num_classes, self.step, self.absent)
+
     def keep(self, logits: NDArray[np.floating[Any]]) -> Logits:
         """What a label of dense logits [N, C] will hold, before rounding: a shard in the making is no larger."""
         columns = largest(logits, self.k)
@@ -174,11 +186,7 @@ class TopK:
         self, logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None, hints: NDArray[np.int32] | None
     ) -> tuple[bytes, NDArray[np.int64]]:
         """The payload, and the length of every shorter one."""
-        if num_classes is None:
-            if isinstance(logits, Logits):
-                raise ConfigError("encoding sparse logits needs num_classes")
-            num_classes = logits.shape[1]
-        check_classes(num_classes)
+        num_classes = _classes_of(logits, num_classes)
         labels = quantize(logits, num_classes, self.k, self.step, self.absent, self.temperature)
         num_views = len(labels.ids)
         hints = check_hints(hints, num_views, num_classes)
@@ -192,6 +200,16 @@ class TopK:
             ids, below, numbers = (part[some] for part in labels)
             code_views(None, state, buffer, model, hints[some], ids, below, numbers, sizes[1:][some], start)
         return buffer[: finish(state, buffer)].tobytes(), sizes
+
+
+def _classes_of(logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None) -> int:
+    """C, which dense logits say themselves."""
+    if num_classes is None:
+        if isinstance(logits, Logits):
+            raise ConfigError("encoding sparse logits needs num_classes")
+        num_classes = logits.shape[1]
+    check_classes(num_classes)
+    return num_classes
 
 
 def step_for_bits(logits: Logits, k: int, bits: int) -> float | None:

@@ -1,3 +1,5 @@
+import pickle
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -6,14 +8,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from lpqld.architectures import build
-from lpqld.codec import TopK
-from lpqld.compress import encode
+from lpqld.codec import Dense, Hard, TopK
+from lpqld.compress import encode, recode
 from lpqld.dataset import LabelBatch, ViewDataset, ViewSampler
-from lpqld.errors import DataError
-from lpqld.labels import LabelSet
+from lpqld.errors import ConfigError, DataError
+from lpqld.images import ImageSet
+from lpqld.labels import Labels, LabelSet
 from lpqld.render import render
+from lpqld.select import reordered
 from lpqld.views import Views
-from tests.checks import RULE, dense_probabilities
+from tests.checks import RULE, dense_probabilities, equal_labels
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,70 @@ class TestBatch:
     def test_positions_past_the_end_are_refused(self, data):
         with pytest.raises(IndexError):
             data[100]
+
+
+class TestRecoded:
+    """Labels that are a view of a larger set."""
+
+    @pytest.mark.parametrize(
+        "codec", [TopK(3, 0.25), TopK(2), Dense(), Dense(0.5), TopK(2, 0.25, "tail"), Hard()], ids=str
+    )
+    @pytest.mark.parametrize("held", [True, False], ids=["held", "as they are read"])
+    @pytest.mark.parametrize("select", ["first", "entropy"])
+    def test_they_are_what_a_reader_of_the_files_gets(self, labels, images, monkeypatch, codec, held, select):
+        monkeypatch.setattr("lpqld.compress._CHUNK_LOGITS", 70)
+        monkeypatch.setattr("lpqld.dataset._HELD_BYTES", 2**24 if held else 0)
+        master = reordered(labels, select)
+        recoded, files = recode(master, codec, num_views=100), encode(master, codec, num_views=100)
+        assert recoded.spec == files.spec
+        ours, theirs = ViewDataset(images, recoded), ViewDataset(images, files.decode())
+        for positions in (np.arange(100), np.array([99, 3, 31, 3]), np.array([7])):
+            one, other = ours[positions], theirs[positions]
+            assert same(one, other)
+            assert (one.absent is None) == (other.absent is None)
+            assert one.absent is None or torch.equal(one.absent, other.absent)
+
+    def test_positions_past_the_end_are_refused_though_the_master_has_them(self, labels, images, monkeypatch):
+        monkeypatch.setattr("lpqld.dataset._HELD_BYTES", 0)
+        with pytest.raises(IndexError):
+            ViewDataset(images, recode(labels, TopK(2), num_views=100))[100]
+
+    def test_more_than_the_master_holds_is_refused(self, labels):
+        with pytest.raises(ConfigError, match="cannot bring the rest back"):
+            recode(encode(labels, TopK(3)).decode(), TopK(4))
+
+
+class TestPickling:
+    """Ray pickles with buffers out of band: then nothing of an image set or of labels is copied."""
+
+    def test_buffers_are_the_memory_itself(self, images, labels, top3):
+        half = Labels(labels.spec, labels.logits._replace(values=labels.logits.values.astype(np.float16)))
+        for value in (images, labels, half, top3):
+            buffers: list[pickle.PickleBuffer] = []
+            text = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+            kept = [bytes(buffer) for buffer in buffers]  # as an object store has them: read only
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                back = pickle.loads(text, buffers=kept)
+            if isinstance(value, ImageSet):
+                assert back.fingerprint == value.fingerprint
+                assert not np.asarray(back.pixels.numpy()).flags.owndata
+                assert sum(map(len, kept)) >= value.pixels.numel() + 8 * value.num_images
+            else:
+                assert equal_labels(back, value)
+                assert not back.logits.values.flags.writeable
+                in_rows = 0 if value.logits.one_row else value.logits.ids.nbytes
+                logits_bytes = value.logits.values.nbytes + in_rows
+                assert logits_bytes <= sum(map(len, kept)) < logits_bytes + 2000
+            assert len(text) < 20_000
+
+    def test_one_row_of_ids_stays_one(self, labels):
+        assert labels.logits.one_row
+        assert pickle.loads(pickle.dumps(labels)).logits.one_row
+        assert labels.logits.take(np.array([3, 1])).one_row
+
+    def test_an_image_set_that_is_what_labels_ask_for_is_not_copied(self, images, labels):
+        assert labels.images_of(images) is images
 
 
 class TestEpochs:

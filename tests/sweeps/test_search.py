@@ -1,20 +1,24 @@
 """The search: budgets that are never exceeded, fair shares of trials, comparisons within a budget only."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from lpqld.errors import ConfigError, LpqldError
+from lpqld.errors import ConfigError
 from sweeps.budgets import BudgetScheduler, BudgetSearch, choice_of, spaces_for
-from sweeps.config import PaperConfig, ResourcesConfig, SearchConfig
-from sweeps.search import search
+from sweeps.config import PaperConfig, SearchConfig
+from sweeps.resources import TrialResources
+from sweeps.search import confirm, search
 from sweeps.trial import Choice, Shared, TrialResult, choose_labels, smallest_budget
 
 BUDGETS = (6000, 2600)
+ONE_CPU = TrialResources(1, 0)
 SEARCH = SearchConfig(trials=3, k=(2, 3, 10), bits=(3, 4, 8), lr=(0.001, 0.006))
 
 
@@ -143,7 +147,8 @@ class TestEarlyStopping:
 class TestTune:
     def run(self, shared: Shared, folder: Path, heard: list[TrialResult]) -> list[TrialResult]:
         spaces = spaces_for(BUDGETS, SEARCH, shared)
-        return search(shared, spaces, SEARCH, PaperConfig(), ResourcesConfig(), folder, seed=0, on_result=heard.append)
+        data = ray.put(shared)
+        return search(data, spaces, SEARCH, PaperConfig(), ONE_CPU, folder, seed=0, on_result=heard.append)
 
     def test_search_and_search_again(self, small_shared, tmp_path):
         heard: list[TrialResult] = []
@@ -154,15 +159,35 @@ class TestTune:
         assert len(heard) == len({result.choice for result in heard})
         assert all(any(r.finished for r in found if r.choice.budget == budget) for budget in BUDGETS)
         files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
+        told = list(tmp_path.glob("tune/search/*/result.json"))
+        pids = {json.loads(line)["pid"] for path in told for line in path.read_text().splitlines()}
+        assert len(told) == len(found)
+        assert len(pids) <= 2, "a process a trial would cost seconds of imports each"
         again = self.run(small_shared, tmp_path, [])
         assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()} == files
         assert {result.choice: result.val_accuracy for result in again} == {
             result.choice: result.val_accuracy for result in found
         }
 
-    @pytest.mark.slow  # Tune tries again twice, each time in a new process
-    def test_failing_trial_says_why(self, small_shared, tmp_path):
+    def test_a_mistake_ends_the_search_at_once_and_mended_it_goes_on(self, small_shared, tmp_path):
         broken = replace(small_shared, recipe=replace(small_shared.recipe, architecture="no_such_network"))
-        spaces, once = spaces_for(BUDGETS[:1], SEARCH, broken), SearchConfig(**{**SEARCH.model_dump(), "trials": 1})
-        with pytest.raises(LpqldError, match=r"1 trials failed, the first with: .*no_such_network"):
-            search(broken, spaces, once, PaperConfig(), ResourcesConfig(), tmp_path, seed=0, on_result=print)
+        with pytest.raises(ConfigError, match=r"^(?!.*Traceback).*no_such_network") as caught:
+            self.run(broken, tmp_path, [])
+        assert type(caught.value) is ConfigError
+        assert not list((tmp_path / "trials").glob("*.json"))
+        quick = replace(small_shared, recipe=replace(small_shared.recipe, epochs=1))
+        assert len(self.run(quick, tmp_path, [])) == len(BUDGETS) * SEARCH.trials
+
+    def test_a_mistake_in_a_confirmation_is_that_error(self, small_shared, tmp_path):
+        broken = replace(small_shared, recipe=replace(small_shared.recipe, architecture="no_such_network"))
+        with pytest.raises(ConfigError, match=r"^(?!.*Traceback).*no_such_network") as caught:
+            confirm([Choice("all")], range(1), ray.put(broken), ONE_CPU, tmp_path, on_result=print)
+        assert type(caught.value) is ConfigError
+
+    @pytest.mark.parametrize("wanted", [TrialResources(3, 0), TrialResources(1, 0.25)], ids=["cpus", "gpu"])
+    def test_more_than_a_node_has_is_an_error_at_once(self, small_shared, tmp_path, wanted):
+        spaces, data = spaces_for(BUDGETS[:1], SEARCH, small_shared), ray.put(small_shared)
+        with pytest.raises(ConfigError, match=r"no node of this Ray cluster has them \(at most 2 CPUs, 0 GPUs\)"):
+            search(data, spaces, SEARCH, PaperConfig(), wanted, tmp_path, seed=0, on_result=print)
+        with pytest.raises(ConfigError, match=r"at most 2 CPUs"):
+            confirm([Choice("all")], range(1), data, wanted, tmp_path, on_result=print)

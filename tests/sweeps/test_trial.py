@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,10 +20,12 @@ from sweeps.trial import (
     TrialResult,
     all_label_bytes,
     choose_labels,
+    encode_chosen,
     result_path,
     run_trial,
     smallest_budget,
 )
+from tests.checks import equal_logits
 
 CPU = torch.device("cpu")
 SEARCH = Choice("search", budget=2600, k=2, bits=4, temperature="20:2:cosine", ca="fit", lr=0.004)
@@ -41,16 +44,37 @@ class TestBytes:
     )
     def test_label_set_of_a_budget_has_the_bytes_that_are_reported_and_is_full(self, small_shared, tmp_path, choice):
         chosen = choose_labels(choice, small_shared)
-        chosen.encoded.write(tmp_path / "labels")
+        encode_chosen(choice, small_shared).write(tmp_path / "labels")
         label_set = LabelSet.open(tmp_path / "labels")
         assert label_set.num_bytes["total"] == chosen.label_bytes <= choice.budget
-        assert label_set.spec.num_views == chosen.num_views == len(chosen.labels.logits.ids)
+        assert label_set.spec.num_views == chosen.num_views == chosen.labels.spec.num_views
         assert chosen.prune_ratio == pytest.approx(1 - chosen.num_views / 1200)
         recipe = small_shared.recipe_of(choice).to_json()
         assert label_set.spec.recipe == recipe
         if chosen.num_views < 1200:
-            more = encode(small_shared.labels, chosen.encoded.spec.codec, num_views=chosen.num_views + 1, recipe=recipe)
+            more = encode(small_shared.labels, chosen.labels.spec.codec, num_views=chosen.num_views + 1, recipe=recipe)
             assert more.num_bytes > choice.budget, "one more label would not fit"
+
+    def test_students_get_what_a_reader_of_the_files_gets(self, small_shared):
+        for choice in (SEARCH, Choice("prune", budget=6000), Choice("paper", budget=12_000, k=2)):
+            chosen = choose_labels(choice, small_shared)
+            spec = chosen.labels.spec
+            files = encode(small_shared.labels, spec.codec, num_views=spec.num_views, recipe=spec.recipe)
+            assert files.spec == spec
+            everything = np.arange(spec.num_views)
+            assert equal_logits(chosen.labels.take(everything), files.decode().logits)
+
+    def test_sizes_are_kept_on_disk_and_the_same(self, small_shared, tmp_path):
+        kept = replace(small_shared, sizes=tmp_path)
+        first = choose_labels(SEARCH, kept)
+        files = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        assert files
+        again = [choose_labels(replace(SEARCH, budget=budget), kept) for budget in (2600, 2500)]
+        assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
+        assert first.label_bytes == again[0].label_bytes == choose_labels(SEARCH, small_shared).label_bytes
+        assert encode_chosen(SEARCH, kept).num_bytes == first.label_bytes
+        choose_labels(replace(SEARCH, bits=5), kept)
+        assert len(list(tmp_path.iterdir())) > len(files)
 
     def test_hard_labels_have_none(self, small_shared):
         chosen = choose_labels(Choice("hard"), small_shared)
@@ -106,7 +130,7 @@ class TestReference:
         assert reference_bytes(num_views + 1, 2, spec.batch_size) > budget
         chosen = choose_labels(Choice("paper", budget=budget, k=2, ca="paper"), small_shared)
         assert (chosen.num_views, chosen.label_bytes) == (num_views, reference_bytes(num_views, 2, spec.batch_size))
-        assert chosen.labels.logits.ids.shape == (num_views, 2)
+        assert chosen.labels.take(np.arange(num_views)).ids.shape == (num_views, 2)
 
     def test_papers_views_are_never_more_than_there_are(self, small_shared):
         assert reference_views(10**9, 2, small_shared.labels.spec) == 1200
