@@ -99,7 +99,7 @@ def relabel(
     from lpqld.memory import parse_memory
     from lpqld.relabel import specify
     from lpqld.teacher import choose_device
-    from sweeps.cluster import cluster
+    from sweeps.cluster import cluster, object_store_for
     from sweeps.config import ImagesConfig, TeacherConfig, ViewsConfig
     from sweeps.data import open_images, open_teacher
     from sweeps.presets import load_config
@@ -136,7 +136,7 @@ def relabel(
         device=device,
     )
     folder = location(out) if out else root / "labels" / spec.fingerprint[:16]
-    with Reporter() as reporter, cluster(address):
+    with Reporter() as reporter, cluster(address, object_store_bytes=object_store_for(opened.held_bytes)):
         for name in opened.skipped:
             reporter.say(f"left out: {name}")
         label_set = run(

@@ -66,7 +66,7 @@ def train(
     from lpqld.labels import LabelSet
     from lpqld.recipe import Recipe
     from lpqld.training import Compile
-    from sweeps.cluster import cluster
+    from sweeps.cluster import cluster, object_store_for
     from sweeps.result import Accuracy
     from sweeps.training import train_students
 
@@ -96,10 +96,12 @@ def train(
     reference = label_set.spec.images
     bound = label_set.images_of(ImageSet.open(images, size=reference.size))
     test = ImageSet.open(evaluation, size=bound.size, class_names=bound.class_names, eval_resize_ratio=resize_ratio)
-    with Reporter() as reporter, cluster(address):
+    decoded = label_set.labels
+    held = bound.held_bytes + test.held_bytes + decoded.logits.num_bytes
+    with Reporter() as reporter, cluster(address, object_store_bytes=object_store_for(held)):
         values = train_students(
             bound,
-            label_set.labels,
+            decoded,
             test,
             recipe,
             range(seed, seed + seeds),

@@ -91,6 +91,11 @@ class ImageSet:
         return len(self.labels)
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that the pixels take, where they are not streamed."""
+        return 0 if self.streamed else self.pixels.numel()
+
+    @property
     def num_classes(self) -> int:
         """C, counting classes without images."""
         return len(self.class_names)

@@ -64,6 +64,11 @@ def _check_answers(address: str) -> None:
         raise ConfigError(f"--address {address}: no Ray cluster answers there ({error})") from error
 
 
+def object_store_for(num_bytes: int) -> int:
+    """Bytes of a local object store that holds so many of ours in memory, and what Ray itself needs."""
+    return SMALLEST_OBJECT_STORE + round(1.1 * num_bytes)
+
+
 def num_cpus() -> int:
     """Whole CPUs of the connected cluster, at least 1."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))

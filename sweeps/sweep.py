@@ -20,7 +20,7 @@ from lpqld.store import canonical_json, fingerprint
 from lpqld.teacher import Teacher, choose_device
 from sweeps.baselines import baselines
 from sweeps.budgets import spaces_for
-from sweeps.cluster import SMALLEST_OBJECT_STORE, cluster
+from sweeps.cluster import cluster, object_store_for
 from sweeps.config import SweepConfig
 from sweeps.data import Evaluation, check_classes, fit_or_open_teacher, open_evaluation, open_images
 from sweeps.folder import SECONDS_FILE, Clock, claimed
@@ -186,12 +186,12 @@ def _shared(
 
 
 def _object_store_bytes(config: SweepConfig, images: ImageSet, evaluation: Evaluation) -> int:
-    """Room for what trials share, twice the images (relabeling has its own), and what Ray itself needs."""
+    """Room for what trials share, and twice the images: relabeling has its own."""
     sets, num_classes = 1 if config.images.real is None else 2, images.num_classes
     num_labels = images.num_images * config.views_per_image
     label = 2 * num_classes if config.relabel.k is None else 6 * min(config.relabel.k, num_classes)
-    pixels = evaluation.validation.pixels.numel() + evaluation.test.pixels.numel() + 2 * sets * images.pixels.numel()
-    return SMALLEST_OBJECT_STORE + round(1.1 * (pixels + sets * num_labels * label))
+    held = evaluation.validation.held_bytes + evaluation.test.held_bytes + 2 * sets * images.held_bytes
+    return object_store_for(held + sets * num_labels * label)
 
 
 def _best(results: list[TrialResult], budget: int) -> Choice:

@@ -38,6 +38,11 @@ class Logits(NamedTuple):
         """Whether all labels keep the same classes in the same order, and `ids` is one row in memory: `dense_ids`."""
         return self.ids.strides[0] == 0
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of memory, at most."""
+        return self.ids.nbytes + self.values.nbytes + (0 if self.absent is None else self.absent.nbytes)
+
     def take(self, index: NDArray[np.int64] | slice) -> Logits:
         """The logits of some of these views."""
         values = self.values[index]

@@ -20,10 +20,10 @@ from lpqld.shards import shard_file
 from lpqld.teacher import Teacher, TeacherSpec, save_teacher
 from lpqld.views import ViewRule
 from sweeps.export import export
+from sweeps.master import make_master
 from sweeps.presets import load_config
 from sweeps.relabel import relabel
 from sweeps.result import Accuracy, Point, SweepResult
-from sweeps.sweep import _relabel
 
 CPU = torch.device("cpu")
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
@@ -128,7 +128,7 @@ class TestRelabel:
         config = load_config("digits", settings)
         for _ in range(2):  # found again the second time
             object_store.requests.clear()
-            label_set = _relabel(config, teacher, images, tmp_path, CPU, lambda done, total: None)
+            label_set = make_master(config, teacher, images, tmp_path, CPU, lambda done, total: None).label_set
         assert {method for method, _, _ in object_store.requests} == {"HEAD", "GET"}
         assert str(label_set.folder) == object_store.uri(f"masters/{label_set.spec.fingerprint[:16]}")
         assert list(tmp_path.iterdir()) == []
