@@ -102,7 +102,7 @@ class TestWhatDoesNotPass:
         lay(traps, "kill", 20)
         with pytest.raises(LpqldError, match=r"labels-0000\d\.lpqld: the worker that made it was lost 3 times"):
             relabel(teacher, images, spec, tmp_path / "labels", workers=1)
-        assert 3 <= num_batches(traps) <= 5, "the next shard may have begun before the job ended"
+        assert 3 <= num_batches(traps) <= 6, "another shard waits at the worker, and has its tries too"
         assert not list((tmp_path / "labels").glob("labels-*"))
 
     def test_an_error_that_stays_is_tried_three_times(self, teacher, images, spec, clean, traps, tmp_path):
