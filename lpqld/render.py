@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lpqld.render_cpu import render_views
 from lpqld.views import ViewParams
 
-_PIXELS_PER_THREAD = 2**18
+_PIXELS_PER_THREAD = 2**16
 
 
 def render(pixels: torch.Tensor, params: ViewParams) -> torch.Tensor:
@@ -63,6 +63,20 @@ def _render_on_cpu(pixels: torch.Tensor, params: ViewParams) -> torch.Tensor:
     for thread in threads:
         thread.join()
     return views.permute(0, 3, 1, 2)
+
+
+def normalised(views: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """(views - mean) / std, in channels-last memory.
+
+    Args:
+        views: float [B, 3, S, S].
+        mean, std: of each channel, 3 numbers.
+    """
+    batch, channels, height, width = views.shape
+    # Whole rows at once: torch takes ten times as long over three channels at a time.
+    rows = views.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
+    rows = rows.sub(mean.flatten().repeat(width)).div_(std.flatten().repeat(width))
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _in_pixels(box: NDArray[np.float32], side: int) -> NDArray[np.int64]:

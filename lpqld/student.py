@@ -9,6 +9,7 @@ from torch import nn
 from lpqld.architectures import build, fixed_input_size
 from lpqld.errors import ConfigError
 from lpqld.recipe import Recipe
+from lpqld.render import normalised
 
 
 class Student(nn.Module):
@@ -39,7 +40,7 @@ class Student(nn.Module):
         if self.input_size is not None and views.shape[-1] != self.input_size:
             size = (self.input_size, self.input_size)
             views = F.interpolate(views, size, mode="bilinear", antialias=views.shape[-1] > self.input_size)
-        inputs = ((views - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        inputs = normalised(views, self.mean, self.std)
         with torch.autocast(views.device.type, torch.bfloat16, enabled=self.uses_bfloat16(views.device)):
             logits: torch.Tensor = self.network(inputs)
         return logits

@@ -20,6 +20,7 @@ from torch import nn
 from lpqld import architectures
 from lpqld.classes import are_default, are_wordnet, few, positions, read_names, timm_names
 from lpqld.errors import ConfigError, DataError
+from lpqld.render import normalised
 from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.teacher_spec import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, METADATA_KEY, TeacherSpec
 from lpqld.teacher_weights import count_classes, fill, read_weights
@@ -81,7 +82,7 @@ class Teacher(nn.Module):
                 views, (size, size), mode=self.spec.interpolation, align_corners=False, antialias=shrinks
             )
             views = resized.clamp(0, 1)  # bicubic overshoots, as no image does
-        logits = self.model((views - self.mean) / self.std)
+        logits = self.model(normalised(views, self.mean, self.std))
         return logits if self.columns is None else logits[:, self.columns]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lpqld.images import ImageSet
-from lpqld.render import render, render_in_torch
+from lpqld.render import normalised, render, render_in_torch
 from lpqld.views import ViewParams, ViewRule, Views
 from tests.lpqld.test_views import EVERY_RULE, IMAGES
 
@@ -119,3 +119,14 @@ class TestRendering:
         mirrored = replace(params, flip=np.ones(14, dtype=bool))
         expected = IMAGES.pixels[torch.from_numpy(params.rows)].float().flip(-1) / 255
         assert torch.allclose(render(IMAGES.pixels, mirrored), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_normalised_is_the_formula_bit_for_bit_and_lets_gradients_through(memory_format):
+    views = torch.rand(3, 3, 5, 5).contiguous(memory_format=memory_format).requires_grad_()
+    mean, std = torch.tensor([0.1, 0.5, 0.7])[:, None, None], torch.tensor([0.2, 0.3, 0.4])[:, None, None]
+    found = normalised(views, mean, std)
+    assert torch.equal(found, (views - mean) / std)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    found.sum().backward()
+    torch.testing.assert_close(views.grad, (1 / std).expand(3, 3, 5, 5))
