@@ -134,7 +134,7 @@ def resnet18(log: Path) -> Teacher:
 
 def measure_workers(folder: Path, repeats: int, shards: int) -> dict[str, Any]:
     """Views per second of one worker and of two in the steady state, in alternation, and seconds to the first batch."""
-    images = made_up_images(2000)
+    images = made_up_images(2 * shards * 800 // 4)
     runs: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     for repeat in range(repeats):
         for workers, found_runs in runs.items():

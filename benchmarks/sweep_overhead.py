@@ -37,7 +37,8 @@ from lpqld.teacher import Teacher
 from lpqld.training import train
 from lpqld.views import ViewRule
 from sweeps.budgets import spaces_for
-from sweeps.config import PaperConfig, ResourcesConfig, SearchConfig
+from sweeps.config import PaperConfig, SearchConfig
+from sweeps.resources import TrialResources
 from sweeps.search import confirm, search
 from sweeps.trial import NUM_RUNGS, Shared, TrialResult, choose_labels
 
@@ -77,15 +78,16 @@ def measure(shared: Shared, epochs: int, trials: int) -> dict:
     shared = replace(shared, recipe=replace(shared.recipe, epochs=epochs))
     config = SearchConfig(trials=trials, early_stopping=False, lr=(0.001, 0.006))
     found: list[TrialResult] = []
+    data, wanted = ray.put(shared.prepared()), TrialResources(cpus=1, gpus=0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         spaces = spaces_for((_BUDGET,), config, shared)
         start = time.perf_counter()
-        search(shared, spaces, config, PaperConfig(), ResourcesConfig(), folder, seed=0, on_result=found.append)
+        search(data, spaces, config, PaperConfig(), wanted, folder, seed=0, on_result=found.append)
         searched = time.perf_counter() - start
         choices = [result.choice for result in found]
         start = time.perf_counter()
-        confirm(choices, range(1, 2), shared, ResourcesConfig(), folder, on_result=lambda result: None)
+        confirm(choices, range(1, 2), data, wanted, folder, on_result=lambda result: None)
         confirmed = time.perf_counter() - start
     bare = []
     for result in found:
