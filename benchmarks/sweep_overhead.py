@@ -9,10 +9,12 @@ short ones no 2 s of start each. One-time costs (Ray's first worker, Tune's star
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -57,7 +59,8 @@ def main() -> None:
     shared = digits()
     options = {"num_cpus": 1, "object_store_memory": 300 * 2**20, "include_dashboard": False, "log_to_driver": False}
     ray.init(address="local", logging_level=logging.ERROR, **options)
-    rows = [measure(shared, epochs, arguments.trials) for epochs in arguments.epochs]
+    with contextlib.redirect_stdout(sys.stderr):  # Tune prints
+        rows = [measure(shared, epochs, arguments.trials) for epochs in arguments.epochs]
     ray.shutdown()
     document = {"trials": arguments.trials, "cores": os.cpu_count(), "rows": rows}
     if arguments.json:
