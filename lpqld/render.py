@@ -108,16 +108,26 @@ def render_in_torch(pixels: torch.Tensor, params: ViewParams) -> torch.Tensor:
 
 
 def _crop(pixels: torch.Tensor, rows: torch.Tensor, crop: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """Crop, resize to the full side and flip: float32 [B, 3, S, S]."""
+    """Crop, resize to the full side and flip: float32 [B, 3, S, S] in [0, 1]."""
+    return resized_crops(pixels[rows].to(torch.float32).div_(255), crop, flip).clamp_(0, 1)
+
+
+def resized_crops(images: torch.Tensor, crop: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
+    """Crops brought to the full side by bilinear interpolation, then flipped; gradients pass.
+
+    Args:
+        images: float [B, 3, S, S].
+        crop: (top, left, height, width) in shares of the side, [B, 4].
+        flip: which to mirror, bool [B].
+    """
     top, left, height, width = crop.unbind(1)
-    theta = crop.new_zeros(len(rows), 2, 3)
+    theta = crop.new_zeros(len(images), 2, 3)
     theta[:, 0, 0] = torch.where(flip, -width, width)
     theta[:, 0, 2] = 2 * left + width - 1
     theta[:, 1, 1] = height
     theta[:, 1, 2] = 2 * top + height - 1
-    chosen = pixels[rows].to(torch.float32).div_(255)
-    grid = F.affine_grid(theta, list(chosen.shape), align_corners=False)
-    return F.grid_sample(chosen, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp_(0, 1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _box_mask(box: torch.Tensor, side: int) -> torch.Tensor:

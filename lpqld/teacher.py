@@ -82,7 +82,11 @@ class Teacher(nn.Module):
                 views, (size, size), mode=self.spec.interpolation, align_corners=False, antialias=shrinks
             )
             views = resized.clamp(0, 1)  # bicubic overshoots, as no image does
-        logits = self.model(normalised(views, self.mean, self.std))
+        return self.logits(normalised(views, self.mean, self.std))
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits [B, num_classes] of normalised inputs, float [B, 3, H, W]."""
+        logits: torch.Tensor = self.model(inputs)
         return logits if self.columns is None else logits[:, self.columns]
 
 

@@ -185,23 +185,8 @@ class Views(ViewOrder):
         return ViewParams(rows, crop, flip, partner, partner_crop, partner_flip, lam, box, cutout, color)
 
     def _draw_crops(self, ids: NDArray[np.int64], views: NDArray[np.int64], block: int) -> NDArray[np.float32]:
-        """Random resized crops [B, 4]: the first of ten attempts that fits the image, else the whole image."""
-        crops = np.tile(np.array([0, 0, 1, 1], dtype=np.float32), (len(ids), 1))
-        pending = np.arange(len(ids))
-        (scale_low, scale_high), (ratio_low, ratio_high) = self.rule.crop_scale, self.rule.crop_ratio
-        for attempt in range(_CROP_ATTEMPTS):
-            if not len(pending):
-                break
-            words = random_words(self.seed, _VIEW_STREAM, ids[pending], views[pending], block + attempt)
-            u_area, u_ratio, u_top, u_left = uniform(words)
-            area = scale_low + (scale_high - scale_low) * u_area
-            ratio = ratio_low * (ratio_high / ratio_low) ** u_ratio
-            height, width = _rounded(np.sqrt(area / ratio)), _rounded(np.sqrt(area * ratio))
-            fits = (height <= 1) & (width <= 1)
-            crop = np.stack([_rounded(u_top * (1 - height)), _rounded(u_left * (1 - width)), height, width], axis=1)
-            crops[pending[fits]] = crop[fits]
-            pending = pending[~fits]
-        return crops
+        low, high = self.rule.crop_scale
+        return draw_crops(self.seed, _VIEW_STREAM, ids, views, block, low, high, self.rule.crop_ratio)
 
     def _draw_beta(self, ids: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[np.float64]:
         """Beta(a, a) numbers [B] by rejection (Joehnk, 1964); 1/2 where 32 attempts fail."""
@@ -246,3 +231,40 @@ def _clipped_box(
     top, bottom = np.clip(centre_y - side / 2, 0, 1), np.clip(centre_y + side / 2, 0, 1)
     left, right = np.clip(centre_x - side / 2, 0, 1), np.clip(centre_x + side / 2, 0, 1)
     return _rounded(np.stack([top, left, bottom - top, right - left], axis=1)).astype(np.float32)
+
+
+def draw_crops(
+    seed: int,
+    stream: int,
+    ids: NDArray[np.int64],
+    views: NDArray[np.int64],
+    block: int,
+    low: float | NDArray[np.float64],
+    high: float,
+    ratio: tuple[float, float],
+) -> NDArray[np.float32]:
+    """Random resized crops [B, 4], (top, left, height, width) in shares of the side.
+
+    Each is the first of ten attempts that fits the image, else the whole image.
+
+    Args:
+        seed, stream, block: of `draws.random_words`; ten blocks from `block` on.
+        ids, views: [B].
+        low, high: smallest (also for each, [B]) and largest share of the area.
+        ratio: smallest and largest width / height.
+    """
+    crops = np.tile(np.array([0, 0, 1, 1], dtype=np.float32), (len(ids), 1))
+    pending, lows = np.arange(len(ids)), np.broadcast_to(low, len(ids))
+    for attempt in range(_CROP_ATTEMPTS):
+        if not len(pending):
+            break
+        words = random_words(seed, stream, ids[pending], views[pending], block + attempt)
+        u_area, u_ratio, u_top, u_left = uniform(words)
+        area = lows[pending] + (high - lows[pending]) * u_area
+        aspect = ratio[0] * (ratio[1] / ratio[0]) ** u_ratio
+        height, width = _rounded(np.sqrt(area / aspect)), _rounded(np.sqrt(area * aspect))
+        fits = (height <= 1) & (width <= 1)
+        crop = np.stack([_rounded(u_top * (1 - height)), _rounded(u_left * (1 - width)), height, width], axis=1)
+        crops[pending[fits]] = crop[fits]
+        pending = pending[~fits]
+    return crops

@@ -1,0 +1,337 @@
+"""Recover: images whose batch-norm statistics in a teacher are those of their class, and which it takes for it.
+
+Of a class's images x, drawn from N(0, 1) in the teacher's normalised space, Adam minimises
+
+    CE(f(A x), c) + r_bn sum_l w_l (||Var_l(A x) - var_lc||_2 + ||mean_l(A x) - mu_lc||_2)
+
+with A a random crop, flip and circular shift, w 10 for the first layer and else 1, and biased variances over the
+class's images and positions (LPQLD, arXiv 2604.18135; LPLD, arXiv 2410.15919). In cross-class mode a batch has one
+image of many classes, and all share the layers' running statistics (SRe2L, arXiv 2306.13092).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from lpqld.batch_norm import batch_norm_layers, watched
+from lpqld.classes import few
+from lpqld.draws import random_words, uniform
+from lpqld.errors import ConfigError, DataError
+from lpqld.render import normalised, resized_crops
+from lpqld.squeeze import ClassStatistics
+from lpqld.teacher import Teacher
+from lpqld.views import draw_crops
+
+_RECOVER_STREAM, _START_STREAM = 8, 9
+_BLOCK_MAIN, _BLOCK_CROP = 0, 16
+_DRAW_AHEAD = 64  # iterations whose crops are drawn at once
+_LOOK_EVERY = 50  # iterations between two looks at the loss, for which a GPU is waited for
+MAX_IPC = 2**20
+
+
+@dataclass(frozen=True)
+class RecoverRecipe:
+    """How images are recovered.
+
+    Attributes:
+        mode: "class": the images of one class together, against its statistics; "cross": one image of many classes
+            together, against the running statistics.
+        iterations: steps of Adam, the learning rate a cosine to 0.
+        lr: at the first step, in units of the teacher's normalised space.
+        betas: of Adam.
+        bn_weight: r_bn.
+        first_layer_weight: w of the first layer; 1 for the others.
+        crop_scale, crop_ratio: of the random crops, as in `views.ViewRule`.
+        flip: mirror half of them.
+        shift: most pixels of the circular shift, in either direction.
+        curriculum: crops go from whole images to `crop_scale` ("linear", "cosine"; CDA, arXiv 2311.18838), or "none".
+        init: "noise" from N(0, 1), or "real" images of the class.
+        batch_size: images a step, in whole classes (class mode); a class with more images has a batch of its own.
+        seed: of everything that is drawn.
+    """
+
+    mode: Literal["class", "cross"] = "class"
+    iterations: int = 1000
+    lr: float = 0.1
+    betas: tuple[float, float] = (0.5, 0.9)
+    bn_weight: float = 0.05
+    first_layer_weight: float = 10.0
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+    shift: int = 4
+    curriculum: Literal["none", "linear", "cosine"] = "none"
+    init: Literal["noise", "real"] = "noise"
+    batch_size: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        low, high = self.crop_scale
+        rules = {
+            "mode must be class or cross": self.mode in ("class", "cross"),
+            "iterations must be at least 1": self.iterations >= 1,
+            "lr must be above 0": 0 < self.lr < math.inf,
+            "betas must be in [0, 1)": len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            "bn_weight must be 0 or more": 0 <= self.bn_weight < math.inf,
+            "first_layer_weight must be 0 or more": 0 <= self.first_layer_weight < math.inf,
+            "crop_scale must be 0 < low <= high <= 1": 0 < low <= high <= 1,
+            "crop_ratio must be 0 < low <= high": 0 < self.crop_ratio[0] <= self.crop_ratio[1],
+            "shift must be 0 or more": self.shift >= 0,
+            "curriculum must be none, linear or cosine": self.curriculum in ("none", "linear", "cosine"),
+            "init must be noise or real": self.init in ("noise", "real"),
+            "batch_size must be at least 1": self.batch_size >= 1,
+            "seed must be in [0, 2**64)": 0 <= self.seed < 2**64,
+        }
+        for rule, kept in rules.items():
+            if not kept:
+                raise ConfigError(f"recover.{rule}, found {getattr(self, rule.split(' ')[0])}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    def smallest_crop(self, iterations: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The lower end of `crop_scale` at each iteration."""
+        low = self.crop_scale[0]
+        done = iterations / self.iterations
+        if self.curriculum == "none":
+            return np.full(len(iterations), low)
+        left = 1 - done if self.curriculum == "linear" else (1 + np.cos(np.pi * done)) / 2
+        return np.minimum(low + (1 - low) * left, self.crop_scale[1])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images that are recovered together.
+
+    Attributes:
+        classes: of each image, int64 [B].
+        numbers: of each image in its class, from 0, int64 [B].
+    """
+
+    classes: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+
+    @property
+    def class_ids(self) -> NDArray[np.int64]:
+        """The classes that are in it, ascending."""
+        return np.unique(self.classes)
+
+
+def batches_of(num_classes: int, ipc: int, recipe: RecoverRecipe) -> list[Batch]:
+    """All batches of a job: their number and content depend on nothing else.
+
+    Raises:
+        ConfigError: `ipc` is out of range.
+    """
+    if not 1 <= ipc <= MAX_IPC:
+        raise ConfigError(f"images per class must be from 1 to {MAX_IPC}, found {ipc}")
+    if recipe.mode == "class":
+        together = max(1, recipe.batch_size // ipc)
+        starts = range(0, num_classes, together)
+        groups = [np.arange(start, min(start + together, num_classes)) for start in starts]
+        return [Batch(np.repeat(group, ipc), np.tile(np.arange(ipc), len(group))) for group in groups]
+    starts = range(0, num_classes, recipe.batch_size)
+    groups = [np.arange(start, min(start + recipe.batch_size, num_classes)) for start in starts]
+    return [Batch(group, np.full(len(group), number)) for number in range(ipc) for group in groups]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Means over the classes of a batch at one iteration, from 1."""
+
+    iteration: int
+    cross_entropy: float
+    batch_norm: float
+
+
+class Recoverer:
+    """A teacher at work on a device: recovers any batch of images."""
+
+    def __init__(self, teacher: Teacher, recipe: RecoverRecipe, size: int, device: torch.device) -> None:
+        """`size`: side of the images in pixels.
+
+        Raises:
+            ConfigError: the teacher has no batch norm, or takes images of another size.
+        """
+        wanted = teacher.spec.input_size
+        if wanted is not None and wanted != size:
+            raise ConfigError(
+                f"the teacher takes images of {wanted} px, found {size}: recover at {wanted}, --size {wanted}"
+            )
+        self._teacher = teacher.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        self._layers = batch_norm_layers(self._teacher, size)
+        self._recipe, self._size, self._device = recipe, size, device
+        self._lowest = normalised(torch.zeros(1, 3, 1, 1, device=device), teacher.mean, teacher.std)
+        self._highest = normalised(torch.ones(1, 3, 1, 1, device=device), teacher.mean, teacher.std)
+
+    def recover(
+        self,
+        batch: Batch,
+        statistics: ClassStatistics | None,
+        real: torch.Tensor | None = None,
+        on_losses: Callable[[Losses], None] = lambda losses: None,
+    ) -> torch.Tensor:
+        """The images of a batch, uint8 [B, 3, S, S].
+
+        Where the loss is not finite all is done again, once, at half the learning rate.
+
+        Args:
+            statistics: of at least its classes; unused in cross-class mode.
+            real: where images start, of init "real": uint8 [B, 3, S, S].
+            on_losses: called now and then.
+
+        Raises:
+            DataError: statistics are of another model, or the loss is not finite, naming the classes.
+        """
+        targets = self._targets(batch, statistics)
+        bad: NDArray[np.int64] = batch.class_ids
+        for lr in (self._recipe.lr, self._recipe.lr / 2):
+            images = self._start(batch, real)
+            bad = self._descend(images, batch, targets, lr, on_losses)
+            if not len(bad):
+                pixels = images.detach() * self._teacher.std + self._teacher.mean
+                return pixels.mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu()
+        raise DataError(
+            f"recovering classes {few(bad)}: the loss is not finite, also with half of lr {self._recipe.lr:g}; lower "
+            f"recover.lr or recover.bn_weight"
+        )
+
+    def _targets(
+        self, batch: Batch, statistics: ClassStatistics | None
+    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Mean and variance [G, F] for each layer; G groups of a batch have their own."""
+        if self._recipe.mode == "cross":
+            found = {}
+            for name, layer in self._layers.items():
+                assert layer.running_mean is not None
+                assert layer.running_var is not None
+                found[name] = layer.running_mean[None].float(), layer.running_var[None].float()
+            return found
+        assert statistics is not None, "class mode needs statistics"
+        chosen = statistics.take(batch.class_ids)
+        widths = {name: layer.num_features for name, layer in self._layers.items()}
+        if {name: values.shape[1] for name, values in chosen.means.items()} != widths:
+            raise DataError("these statistics are of another network than this teacher's; squeeze again")
+        return {
+            name: (
+                torch.from_numpy(chosen.means[name]).to(self._device),
+                torch.from_numpy(chosen.variances[name]).to(self._device),
+            )
+            for name in widths
+        }
+
+    def _start(self, batch: Batch, real: torch.Tensor | None) -> torch.Tensor:
+        if self._recipe.init == "real":
+            assert real is not None, "init real needs images"
+            return normalised(real.to(self._device).float().div(255), self._teacher.mean, self._teacher.std)
+        seeds = random_words(self._recipe.seed, _START_STREAM, batch.classes, batch.numbers, 0)[0]
+        generator, shape = torch.Generator(), (3, self._size, self._size)
+        noise = [
+            torch.randn(shape, generator=generator.manual_seed(int(seed >> np.uint64(1)))) for seed in seeds
+        ]  # on the CPU, whose numbers are the same for every device
+        return torch.stack(noise).to(self._device)
+
+    def _descend(
+        self,
+        images: torch.Tensor,
+        batch: Batch,
+        targets: dict[str, tuple[torch.Tensor, torch.Tensor]],
+        lr: float,
+        on_losses: Callable[[Losses], None],
+    ) -> NDArray[np.int64]:
+        """Recover `images` in place; the classes whose images or loss are not finite."""
+        recipe = self._recipe
+        images.requires_grad_()
+        optimizer = torch.optim.Adam([images], lr=lr, betas=recipe.betas)
+        num_groups = len(batch.class_ids) if recipe.mode == "class" else 1
+        classes = torch.from_numpy(batch.classes).to(self._device)
+        on_gpu = self._device.type == "cuda"
+        with watched(self._layers) as seen:
+            for iteration, (crop, flip, shift) in enumerate(self._draws(batch)):
+                optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * iteration / recipe.iterations)) / 2
+                views = (
+                    shifted(resized_crops(images, crop, flip), shift)
+                    if recipe.shift
+                    else resized_crops(images, crop, flip)
+                )
+                with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=on_gpu):
+                    logits = self._teacher.logits(views.contiguous(memory_format=torch.channels_last))
+                # Classes do not know of each other: the gradient is that of each class alone.
+                entropy = F.cross_entropy(logits.float(), classes, reduction="sum") * num_groups / len(images)
+                distance = self._distance(seen, targets, num_groups)
+                loss = entropy + recipe.bn_weight * distance
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                with torch.no_grad():
+                    images.clamp_(self._lowest, self._highest)
+                last = iteration + 1 == recipe.iterations
+                if last or iteration % _LOOK_EVERY == 0:
+                    parts = entropy.item() / num_groups, distance.item() / num_groups
+                    if not math.isfinite(sum(parts)):
+                        return self._not_finite(images, batch)
+                    on_losses(Losses(iteration + 1, *parts))
+        return np.zeros(0, dtype=np.int64)
+
+    def _not_finite(self, images: torch.Tensor, batch: Batch) -> NDArray[np.int64]:
+        bad = ~torch.isfinite(images.detach()).flatten(1).all(1).cpu().numpy()
+        return np.unique(batch.classes[bad]) if bad.any() else batch.class_ids
+
+    def _distance(
+        self,
+        seen: dict[str, torch.Tensor],
+        targets: dict[str, tuple[torch.Tensor, torch.Tensor]],
+        num_groups: int,
+    ) -> torch.Tensor:
+        """The sum over groups and layers of w_l (||Var - var||_2 + ||mean - mu||_2)."""
+        total = torch.zeros((), device=self._device)
+        for index, (name, values) in enumerate(seen.items()):
+            grouped = values.float().unflatten(0, (num_groups, -1))
+            over = [1, *range(3, grouped.dim())]
+            if math.prod(grouped.shape[dim] for dim in over) == 1:
+                continue  # one number has no variance
+            variance, mean = torch.var_mean(grouped, dim=over, correction=0)
+            wanted_mean, wanted_variance = targets[name]
+            distances = torch.linalg.vector_norm(variance - wanted_variance, dim=1) + torch.linalg.vector_norm(
+                mean - wanted_mean, dim=1
+            )
+            total = total + (self._recipe.first_layer_weight if index == 0 else 1.0) * distances.sum()
+        return total
+
+    def _draws(self, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Crops [B, 4], flips [B] and shifts [B, 2] of every iteration; an image's depend on the seed and it alone."""
+        recipe, ids = self._recipe, batch.classes * MAX_IPC + batch.numbers
+        for first in range(0, recipe.iterations, _DRAW_AHEAD):
+            some = np.arange(first, min(first + _DRAW_AHEAD, recipe.iterations))
+            who, when = np.tile(ids, len(some)), np.repeat(some, len(ids))
+            low = np.repeat(recipe.smallest_crop(some), len(ids))
+            high = recipe.crop_scale[1]
+            crops = draw_crops(recipe.seed, _RECOVER_STREAM, who, when, _BLOCK_CROP, low, high, recipe.crop_ratio)
+            words = random_words(recipe.seed, _RECOVER_STREAM, who, when, _BLOCK_MAIN)
+            flips = (words[0] >> np.uint64(63)).astype(bool) & recipe.flip
+            shifts = np.floor(uniform(words[1:3]) * (2 * recipe.shift + 1)).astype(np.int64).T - recipe.shift
+            shape = len(some), len(ids)
+            yield from zip(
+                torch.from_numpy(crops.reshape(*shape, 4)).to(self._device),
+                torch.from_numpy(flips.reshape(shape)).to(self._device),
+                torch.from_numpy(shifts.reshape(*shape, 2)).to(self._device),
+                strict=True,
+            )
+
+
+def shifted(images: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Images [B, 3, S, S], each shifted circularly by its own pixels down and right, int64 [B, 2]; gradients pass."""
+    side = images.shape[-1]
+    index = torch.arange(side, device=images.device)
+    rows, columns = ((index - shift[:, axis, None]) % side for axis in (0, 1))
+    flat = (rows[:, :, None] * side + columns[:, None, :]).flatten(1)
+    return images.flatten(2).gather(2, flat[:, None].expand(-1, images.shape[1], -1)).unflatten(2, (side, side))
