@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from lpqld.batch_norm import batch_norm_layers, watched
+from lpqld.batch_norm import Pull, batch_norm_layers, pulled
 from lpqld.classes import few
 from lpqld.draws import random_words, uniform
 from lpqld.errors import ConfigError, DataError
@@ -192,11 +192,11 @@ class Recoverer:
         Raises:
             DataError: statistics are of another model, or the loss is not finite, naming the classes.
         """
-        targets = self._targets(batch, statistics)
+        pulls = self._pulls(batch, statistics)
         bad: NDArray[np.int64] = batch.class_ids
         for lr in (self._recipe.lr, self._recipe.lr / 2):
             images = self._start(batch, real)
-            bad = self._descend(images, batch, targets, lr, on_losses)
+            bad = self._descend(images, batch, pulls, lr, on_losses)
             if not len(bad):
                 pixels = images.detach() * self._teacher.std + self._teacher.mean
                 return pixels.mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu()
@@ -205,29 +205,28 @@ class Recoverer:
             f"recover.lr or recover.bn_weight"
         )
 
-    def _targets(
-        self, batch: Batch, statistics: ClassStatistics | None
-    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Mean and variance [G, F] for each layer; G groups of a batch have their own."""
-        if self._recipe.mode == "cross":
-            found = {}
-            for name, layer in self._layers.items():
+    def _pulls(self, batch: Batch, statistics: ClassStatistics | None) -> dict[str, Pull]:
+        """To the statistics of each class of a batch; in cross-class mode, to the running ones."""
+        recipe, found = self._recipe, {}
+        if recipe.mode == "class":
+            assert statistics is not None, "class mode needs statistics"
+            statistics = statistics.take(batch.class_ids)
+            widths = {name: layer.num_features for name, layer in self._layers.items()}
+            if {name: values.shape[1] for name, values in statistics.means.items()} != widths:
+                raise DataError("these statistics are of another network than this teacher's; squeeze again")
+        for index, (name, layer) in enumerate(self._layers.items()):
+            weight = recipe.bn_weight * (recipe.first_layer_weight if index == 0 else 1)
+            if recipe.mode == "class":
+                assert statistics is not None
+                mean, variance = (
+                    torch.from_numpy(part[name]).to(self._device) for part in (statistics.means, statistics.variances)
+                )
+            else:
                 assert layer.running_mean is not None
                 assert layer.running_var is not None
-                found[name] = layer.running_mean[None].float(), layer.running_var[None].float()
-            return found
-        assert statistics is not None, "class mode needs statistics"
-        chosen = statistics.take(batch.class_ids)
-        widths = {name: layer.num_features for name, layer in self._layers.items()}
-        if {name: values.shape[1] for name, values in chosen.means.items()} != widths:
-            raise DataError("these statistics are of another network than this teacher's; squeeze again")
-        return {
-            name: (
-                torch.from_numpy(chosen.means[name]).to(self._device),
-                torch.from_numpy(chosen.variances[name]).to(self._device),
-            )
-            for name in widths
-        }
+                mean, variance = layer.running_mean[None].float(), layer.running_var[None].float()
+            found[name] = Pull(mean, variance, weight)
+        return found
 
     def _start(self, batch: Batch, real: torch.Tensor | None) -> torch.Tensor:
         if self._recipe.init == "real":
@@ -244,7 +243,7 @@ class Recoverer:
         self,
         images: torch.Tensor,
         batch: Batch,
-        targets: dict[str, tuple[torch.Tensor, torch.Tensor]],
+        pulls: dict[str, Pull],
         lr: float,
         on_losses: Callable[[Losses], None],
     ) -> NDArray[np.int64]:
@@ -255,7 +254,7 @@ class Recoverer:
         num_groups = len(batch.class_ids) if recipe.mode == "class" else 1
         classes = torch.from_numpy(batch.classes).to(self._device)
         on_gpu = self._device.type == "cuda"
-        with watched(self._layers) as seen:
+        with pulled(self._layers, pulls) as distances:
             for iteration, (crop, flip, shift) in enumerate(self._draws(batch)):
                 optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * iteration / recipe.iterations)) / 2
                 views = (
@@ -267,16 +266,15 @@ class Recoverer:
                     logits = self._teacher.logits(views.contiguous(memory_format=torch.channels_last))
                 # Classes do not know of each other: the gradient is that of each class alone.
                 entropy = F.cross_entropy(logits.float(), classes, reduction="sum") * num_groups / len(images)
-                distance = self._distance(seen, targets, num_groups)
-                loss = entropy + recipe.bn_weight * distance
-                loss.backward()
+                entropy.backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 with torch.no_grad():
                     images.clamp_(self._lowest, self._highest)
                 last = iteration + 1 == recipe.iterations
                 if last or iteration % _LOOK_EVERY == 0:
-                    parts = entropy.item() / num_groups, distance.item() / num_groups
+                    distance = sum(pulls[name].weight * value.item() for name, value in distances.items())
+                    parts = entropy.item() / num_groups, distance / num_groups
                     if not math.isfinite(sum(parts)):
                         return self._not_finite(images, batch)
                     on_losses(Losses(iteration + 1, *parts))
@@ -285,27 +283,6 @@ class Recoverer:
     def _not_finite(self, images: torch.Tensor, batch: Batch) -> NDArray[np.int64]:
         bad = ~torch.isfinite(images.detach()).flatten(1).all(1).cpu().numpy()
         return np.unique(batch.classes[bad]) if bad.any() else batch.class_ids
-
-    def _distance(
-        self,
-        seen: dict[str, torch.Tensor],
-        targets: dict[str, tuple[torch.Tensor, torch.Tensor]],
-        num_groups: int,
-    ) -> torch.Tensor:
-        """The sum over groups and layers of w_l (||Var - var||_2 + ||mean - mu||_2)."""
-        total = torch.zeros((), device=self._device)
-        for index, (name, values) in enumerate(seen.items()):
-            grouped = values.float().unflatten(0, (num_groups, -1))
-            over = [1, *range(3, grouped.dim())]
-            if math.prod(grouped.shape[dim] for dim in over) == 1:
-                continue  # one number has no variance
-            variance, mean = torch.var_mean(grouped, dim=over, correction=0)
-            wanted_mean, wanted_variance = targets[name]
-            distances = torch.linalg.vector_norm(variance - wanted_variance, dim=1) + torch.linalg.vector_norm(
-                mean - wanted_mean, dim=1
-            )
-            total = total + (self._recipe.first_layer_weight if index == 0 else 1.0) * distances.sum()
-        return total
 
     def _draws(self, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Crops [B, 4], flips [B] and shifts [B, 2] of every iteration; an image's depend on the seed and it alone."""

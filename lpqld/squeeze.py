@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.batch_norm import batch_norm_layers, watched
+from lpqld.batch_norm import batch_norm_layers, mean_and_square, watched
 from lpqld.classes import few
 from lpqld.errors import DataError
 from lpqld.teacher import Teacher
@@ -152,7 +152,7 @@ def squeeze(
             layers = batch_norm_layers(teacher, pixels.shape[-1])
             for name, layer in layers.items():
                 assert layer.running_mean is not None
-                shift = layer.running_mean.double().cpu()
+                shift = layer.running_mean.float().cpu().double()
                 first, second = (torch.zeros(len(ids), len(shift), dtype=torch.float64) for _ in range(2))
                 sums[name] = shift, first, second
         rows = np.searchsorted(ids, classes)
@@ -161,9 +161,8 @@ def squeeze(
             teacher(pixels.to(device).contiguous(memory_format=torch.channels_last).float().div_(255))
             for name, values in seen.items():
                 shift, first, second = sums[name]
-                variance, mean = _moments(values)
-                offset = mean.double().cpu() - shift
-                square = variance.double().cpu() + offset.square()
+                near = shift.float().to(device)
+                offset, square = (part.double().cpu() for part in mean_and_square(values, near, len(values)))
                 if not torch.isfinite(square).all():
                     raise DataError(f"batch norm {name} of the teacher sees NaN or infinite values; check its weights")
                 first.index_add_(0, torch.from_numpy(rows), offset)
@@ -172,11 +171,3 @@ def squeeze(
     return StatisticsSums(
         ids, counts, {name: LayerSums(*(part.numpy() for part in parts)) for name, parts in sums.items()}
     )
-
-
-def _moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Biased variance and mean [B, F] of a layer's input [B, F, ...] over positions."""
-    if values.dim() == 2:
-        return torch.zeros_like(values), values
-    variance, mean = torch.var_mean(values.float().flatten(2), dim=2, correction=0)
-    return variance, mean
