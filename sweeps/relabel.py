@@ -6,17 +6,15 @@ on one folder, each does the shards that it does not find; where both write one,
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 
-from lpqld.errors import ConfigError, DataError, LpqldError
+from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.location import Location, RemotePath, file_sizes, location
@@ -25,20 +23,15 @@ from lpqld.memory import ImageMemory
 from lpqld.relabel import Labeler
 from lpqld.shards import Shard, check_header, shard_file
 from lpqld.spec import LabelSpec
-from lpqld.store import TEMPORARY_SUFFIX, sweep_temporary_files, write_atomically
+from lpqld.store import TEMPORARY_SUFFIX, sweep_temporary_files
 from lpqld.teacher import Teacher
-from sweeps.cluster import num_cpus, num_gpus, use_assigned_resources
-from sweeps.shard_pool import Answer, run_shards
+from sweeps.cluster import use_assigned_resources
+from sweeps.retries import begin, retried, write_retried
+from sweeps.shard_pool import Answer, pool_for, run_shards
 
 _JOB_FILE = ".relabel.json"
-_MOST_TRIES = 3
-# Seconds before a failed step is tried again, in the same worker.
-_PAUSES = (1.0, 4.0)
-_FOR_GOOD = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
-_KINDS = {kind.__name__: kind for kind in (ConfigError, DataError, LpqldError)}
 
 Progress = Callable[[int, int], None]
-_Made = TypeVar("_Made")
 
 
 class _ShardWriter:
@@ -52,26 +45,17 @@ class _ShardWriter:
         self._labeler: Labeler | None = None
 
     def __call__(self, index: int) -> Answer:
-        try:
-            answer = self._finish(index).to_json()
-            return answer if self._labeler is None else {**answer, "images": str(self._labeler.bank)}
-        except LpqldError as error:
-            # A mistake that a retry cannot mend goes back as data: Ray would retry an exception.
-            kind = next(name for name, kind in _KINDS.items() if isinstance(error, kind))
-            return {"failure": {"kind": kind, "message": str(error)}}
+        answer = self._finish(index).to_json()
+        return answer if self._labeler is None else {**answer, "images": str(self._labeler.bank)}
 
     def _finish(self, index: int) -> Shard:
         name = shard_file(index)
         if (self._folder / name).exists():
-            return _retried(lambda: _describe(self._folder, self._spec, index), f"reading {name}")
+            return retried(lambda: _describe(self._folder, self._spec, index), f"reading {name}")
         # Counted before anything that may kill this process; also loading the teacher may.
-        if (tries := ray.get(self._tries.begin.remote(index))) >= _MOST_TRIES:
-            raise LpqldError(
-                f"{self._folder / name}: the worker that made it was lost {tries} times, perhaps for want of memory; "
-                f"what is finished is kept. Pass fewer --workers or a smaller --batch-size"
-            )
-        content = _retried(lambda: self._label(index), f"labeling for {name}")
-        _write(self._folder / name, content)
+        begin(self._tries, index, str(self._folder / name))
+        content = retried(lambda: self._label(index), f"labeling for {name}")
+        write_retried(self._folder / name, content)
         return Shard.of(content)
 
     def _label(self, index: int) -> bytes:
@@ -148,10 +132,6 @@ def _label_shards(
     """Make the shards `pending`, and tell of each as it is done."""
     if not pending:
         return
-    gpus = num_gpus()
-    devices = gpus or num_cpus()
-    pool_size = min(workers or devices, len(pending))
-    resources = {"num_gpus" if gpus else "num_cpus": 1 / -(-pool_size // devices)}
     arguments = {
         "spec": spec,
         # In the object store, where the workers of a node share one copy.
@@ -160,37 +140,7 @@ def _label_shards(
         "folder": folder.absolute(),
         "memory": image_memory,
     }
-    for index, answer in run_shards(_ShardWriter, arguments, pending, workers=pool_size, resources=resources):
-        if failure := answer.get("failure"):
-            raise _KINDS[failure["kind"]](failure["message"])
-        yield index, answer
-
-
-def _retried(step: Callable[[], _Made], name: str) -> _Made:
-    """The result of `step`, tried again where what failed may pass: a lost connection, a device short of memory."""
-    for pause in (*_PAUSES, None):
-        try:
-            return step()
-        except LpqldError as error:
-            cause = error.__cause__
-            if pause is None or not isinstance(cause, OSError) or cause.errno in _FOR_GOOD:
-                raise
-        except Exception as error:
-            if pause is None:
-                raise LpqldError(
-                    f"{name} failed {len(_PAUSES) + 1} times, at last with {type(error).__name__}: {error}. What is "
-                    f"finished is kept; run the same command again"
-                ) from error
-        time.sleep(pause)
-    raise AssertionError
-
-
-def _write(path: Location, content: bytes) -> None:
-    """Put a file in place; where another job on the folder swept its temporary file away, again."""
-    try:
-        _retried(lambda: write_atomically(path, content), f"writing {path}")
-    except ConfigError as error:
-        raise ConfigError(f"{error}. What is finished is kept; run the same command again to go on") from error
+    yield from run_shards(_ShardWriter, arguments, pending, **pool_for(len(pending), workers))
 
 
 def _find_shards(folder: Location, spec: LabelSpec) -> dict[int, Shard]:
@@ -224,7 +174,7 @@ def _claim(folder: Location, spec: LabelSpec) -> None:
         return
     if folder.is_dir() and not all(_is_claim(path.name) for path in folder.iterdir()):
         raise ConfigError(f"{folder} is not empty and is no relabel job of this project; choose another --out")
-    _write(job, claim)
+    write_retried(job, claim)
 
 
 def _is_claim(name: str) -> bool:
@@ -235,7 +185,7 @@ def _is_claim(name: str) -> bool:
 def _finish(folder: Location, manifest: Manifest) -> None:
     """Write the manifest, and leave nothing in `folder` but the label set."""
     sweep_temporary_files(folder)  # of workers that were lost in the midst of writing
-    _write(folder / MANIFEST_FILE, manifest.to_bytes())
+    write_retried(folder / MANIFEST_FILE, manifest.to_bytes())
     (folder / _JOB_FILE).unlink(missing_ok=True)
 
 

@@ -15,8 +15,11 @@ import ray.data
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lpqld.errors import LpqldError
+from lpqld.errors import ConfigError, DataError, LpqldError
+from sweeps.cluster import num_cpus, num_gpus
 from sweeps.tries import Tries
+
+_KINDS = {kind.__name__: kind for kind in (ConfigError, DataError, LpqldError)}
 
 Answer = dict[str, Any]
 
@@ -37,7 +40,7 @@ def run_shards(
         resources: what Ray sets aside for one, such as {"num_cpus": 1}.
 
     Raises:
-        LpqldError: the cluster failed.
+        LpqldError: the cluster failed; or what a worker raised.
     """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -55,11 +58,25 @@ def run_shards(
     try:
         # Without prefetching, a shard is told of when it is done, not when the next one is.
         for batch in dataset.iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0):
-            yield int(batch["shard"][0]), json.loads(batch["answer"][0])
+            answer = json.loads(batch["answer"][0])
+            if failure := answer.get("failure"):
+                raise _KINDS[failure["kind"]](failure["message"])
+            yield int(batch["shard"][0]), answer
     except RayError as error:
         raise LpqldError(
-            f"relabeling failed on the cluster: {error}. What is finished is kept; run the same command again"
+            f"the work failed on the cluster: {error}. What is finished is kept; run the same command again"
         ) from error
+
+
+def pool_for(num_shards: int, workers: int | None) -> dict[str, Any]:
+    """How many workers to start for so many shards, and what Ray sets aside for each, as `run_shards` takes it.
+
+    By default one for each GPU, or for each CPU where there is no GPU; more share them equally.
+    """
+    gpus = num_gpus()
+    devices = gpus or num_cpus()
+    size = min(workers or devices, num_shards)
+    return {"workers": size, "resources": {"num_gpus" if gpus else "num_cpus": 1 / -(-size // devices)}}
 
 
 def _on_rows(worker: type) -> type:
@@ -70,8 +87,13 @@ def _on_rows(worker: type) -> type:
             self._worker = worker(**arguments)
 
         def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            answer = json.dumps(self._worker(int(batch["shard"][0])))
-            return {"shard": batch["shard"], "answer": np.array([answer], dtype=object)}
+            try:
+                answer = self._worker(int(batch["shard"][0]))
+            except LpqldError as error:
+                # A mistake that a retry cannot mend goes back as data: Ray would retry an exception.
+                kind = next(name for name, kind in _KINDS.items() if isinstance(error, kind))
+                answer = {"failure": {"kind": kind, "message": str(error)}}
+            return {"shard": batch["shard"], "answer": np.array([json.dumps(answer)], dtype=object)}
 
     OnRows.__name__ = worker.__name__
     return OnRows
