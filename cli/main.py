@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import inspect, labels, results, sweep, train
+from cli import inspect, labels, results, sweep, synthesize, train
 from lpqld.version import __version__
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command()(sweep.sweep)
 app.command()(sweep.presets)
 app.command()(sweep.plan)
 app.add_typer(train.teacher_app, name="teacher")
+app.command()(synthesize.synthesize)
 app.command()(labels.relabel)
 app.command()(labels.compress)
 app.command()(train.train)

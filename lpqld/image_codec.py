@@ -56,18 +56,49 @@ def decode_all(records: Sequence[Record], size: int | None, eval_resize_ratio: f
             yield decoded
 
 
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Lossless PNG of uint8 [3, S, S], with one channel where all three are equal."""
-    gray = (pixels == pixels[:1]).all()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[0] if gray else np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(buffer, format="PNG")
-    return buffer.getvalue()
+@dataclass(frozen=True)
+class Encoding:
+    """How pixels become bytes: "png" or "webp", lossless, or "jpeg" of a quality from 1 to 95."""
+
+    name: str = "png"
+    quality: int = 95
+
+    def __post_init__(self) -> None:
+        if self.name not in ("png", "webp", "jpeg") or not 1 <= self.quality <= 95:
+            raise ConfigError(
+                f"an image encoding is png, webp (both lossless) or jpeg with a quality from 1 to 95 such as jpeg:90, "
+                f"found {self}"
+            )
+
+    def __str__(self) -> str:
+        return f"jpeg:{self.quality}" if self.name == "jpeg" else self.name
+
+    @classmethod
+    def parse(cls, text: str) -> Encoding:
+        """From "png", "webp", "jpeg" or "jpeg:90"."""
+        name, _, quality = text.partition(":")
+        if quality and (name != "jpeg" or not quality.isdigit()):
+            raise ConfigError(f"an image encoding is png, webp, jpeg or jpeg:90, found {text!r}")
+        return cls(name, int(quality or 95))
+
+    def encode(self, pixels: np.ndarray) -> bytes:
+        """An image, uint8 [3, S, S], with one channel where all three are equal (but for WebP, which has three)."""
+        gray = self.name != "webp" and (pixels == pixels[:1]).all()
+        image = Image.fromarray(pixels[0] if gray else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+        buffer = io.BytesIO()
+        options: dict[str, dict[str, object]] = {
+            "png": {},
+            "webp": {"lossless": True, "quality": 100, "method": 6},
+            "jpeg": {"quality": self.quality, "optimize": True},
+        }
+        image.save(buffer, format=self.name.upper(), **options[self.name])
+        return buffer.getvalue()
 
 
-def encode_all(pixels: np.ndarray) -> list[bytes]:
-    """`encode_png` of each image of uint8 [N, 3, S, S]."""
+def encode_all(pixels: np.ndarray, encoding: Encoding) -> list[bytes]:
+    """Each image of uint8 [N, 3, S, S]."""
     with _pool() as pool:
-        return list(pool.map(encode_png, pixels))
+        return list(pool.map(encoding.encode, pixels))
 
 
 @contextmanager

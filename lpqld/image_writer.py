@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from lpqld.classes import few
 from lpqld.errors import ConfigError
-from lpqld.image_codec import encode_all
+from lpqld.image_codec import Encoding, encode_all
 from lpqld.location import RemotePath, location
 from lpqld.store import write_atomically
 
@@ -27,8 +27,11 @@ def write_parquet(
     labels: np.ndarray,
     ids: np.ndarray,
     class_names: Sequence[str],
+    encoding: Encoding | None = None,
 ) -> None:
-    """Write `pixels` (uint8 [N, 3, S, S]), as lossless PNG, their labels, ids (int64 [N]) and class names to `out`.
+    """Write `pixels` (uint8 [N, 3, S, S]), their labels, ids (int64 [N]) and class names to `out`.
+
+    Lossless PNG unless `encoding` says otherwise.
 
     Every shard's name tells how many there are, so that a reader notices when one is missing.
 
@@ -36,7 +39,8 @@ def write_parquet(
         ConfigError: `out` holds other Parquet files or cannot be written.
     """
     folder = location(out)
-    contents = encode_all(pixels)
+    encoding = encoding or Encoding()
+    contents = encode_all(pixels, encoding)
     sizes = np.array([len(content) for content in contents], dtype=np.int64)
     shard = (np.cumsum(sizes) - sizes) // _SHARD_BYTES
     shards = [np.flatnonzero(shard == number) for number in np.unique(shard)]
@@ -55,7 +59,7 @@ def write_parquet(
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
     for name, rows in zip(names, shards, strict=True):
-        images = [{"bytes": contents[row], "path": f"{ids[row]}.png"} for row in rows]
+        images = [{"bytes": contents[row], "path": f"{ids[row]}.{encoding.name}"} for row in rows]
         table = pa.Table.from_pydict({"image": images, "label": labels[rows], "id": ids[rows]}, schema=schema)
         buffer = io.BytesIO()
         pq.write_table(table, buffer)

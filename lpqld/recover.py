@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ _BLOCK_MAIN, _BLOCK_CROP = 0, 16
 _DRAW_AHEAD = 64  # iterations whose crops are drawn at once
 _LOOK_EVERY = 50  # iterations between two looks at the loss, for which a GPU is waited for
 MAX_IPC = 2**20
+_FEWEST_BATCHES = 8  # so that as many workers have work, where there are as many classes
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class RecoverRecipe:
         shift: most pixels of the circular shift, in either direction.
         curriculum: crops go from whole images to `crop_scale` ("linear", "cosine"; CDA, arXiv 2311.18838), or "none".
         init: "noise" from N(0, 1), or "real" images of the class.
-        batch_size: images a step, in whole classes (class mode); a class with more images has a batch of its own.
+        batch_size: most images a step, in whole classes (class mode); a class with more has a batch of its own.
         seed: of everything that is drawn.
     """
 
@@ -98,6 +99,21 @@ class RecoverRecipe:
         """As JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RecoverRecipe:
+        """From `to_json`, or the part of it that differs from the defaults.
+
+        Raises:
+            ConfigError: an unknown key, or a value out of range.
+        """
+        unknown = sorted(values.keys() - {field.name for field in fields(cls)})
+        if unknown:
+            raise ConfigError(f"recover has no {', '.join(unknown)}")
+        arguments: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**arguments)
+
     def smallest_crop(self, iterations: NDArray[np.int64]) -> NDArray[np.float64]:
         """The lower end of `crop_scale` at each iteration."""
         low = self.crop_scale[0]
@@ -135,7 +151,7 @@ def batches_of(num_classes: int, ipc: int, recipe: RecoverRecipe) -> list[Batch]
     if not 1 <= ipc <= MAX_IPC:
         raise ConfigError(f"images per class must be from 1 to {MAX_IPC}, found {ipc}")
     if recipe.mode == "class":
-        together = max(1, recipe.batch_size // ipc)
+        together = max(1, min(recipe.batch_size // ipc, num_classes // _FEWEST_BATCHES))
         starts = range(0, num_classes, together)
         groups = [np.arange(start, min(start + together, num_classes)) for start in starts]
         return [Batch(np.repeat(group, ipc), np.tile(np.arange(ipc), len(group))) for group in groups]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lpqld.errors import ConfigError
 from lpqld.recipe import Recipe
+from lpqld.recover import RecoverRecipe
 from lpqld.sizes import parse_size
 from lpqld.views import ViewRule
 
@@ -174,6 +175,7 @@ class SweepConfig(_Strict):
     eval: EvalConfig = EvalConfig()
     teacher: TeacherConfig = TeacherConfig()
     views: ViewsConfig = ViewsConfig()
+    recover: RecoverRecipe = RecoverRecipe()
     relabel: RelabelConfig = RelabelConfig()
     student: Recipe = Recipe()
     search: SearchConfig = SearchConfig()

@@ -62,6 +62,11 @@ def open_evaluation(config: EvalConfig, images: ImageSet) -> Evaluation:
 
 def open_teacher(config: TeacherConfig, images: ImageSet) -> Teacher:
     """The teacher in a checkpoint, cut to the classes of `images`."""
+    return open_teacher_for(config, images.class_names)
+
+
+def open_teacher_for(config: TeacherConfig, class_names: tuple[str, ...]) -> Teacher:
+    """The teacher in a checkpoint, cut to some classes."""
     assert config.source is not None, "require_data comes first"
     return load_teacher(
         config.source,
@@ -71,7 +76,7 @@ def open_teacher(config: TeacherConfig, images: ImageSet) -> Teacher:
         std=config.std,
         interpolation=config.interpolation,
         classes=config.classes,
-        image_class_names=images.class_names,
+        image_class_names=class_names,
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from lpqld.codec import TopK
 from lpqld.compress import encode
 from lpqld.errors import ConfigError, DataError
-from lpqld.image_codec import encode_png
+from lpqld.image_codec import Encoding
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.location import RemotePath, file_sizes, location
@@ -186,7 +186,9 @@ class TestImages:
         images = ImageSet.open("digits:val").sample_per_class(2, seed=0)
         for row, pixels in enumerate(images.pixels.numpy()):
             for folder in (remote, tmp_path):
-                write_atomically(folder / f"class{images.labels[row]}" / "deep" / f"{row}.png", encode_png(pixels))
+                write_atomically(
+                    folder / f"class{images.labels[row]}" / "deep" / f"{row}.png", Encoding().encode(pixels)
+                )
         for folder in (remote, tmp_path):
             write_atomically(folder / ".hidden" / "x.png", b"x")
             write_atomically(folder / "class0" / "readme.txt", b"x")
@@ -203,7 +205,7 @@ class TestImages:
     def test_parquet_is_downloaded_once_and_only_the_columns_that_are_read(self, object_store, rows):
         random = np.random.default_rng(0)
         pixels = random.integers(0, 256, (rows, 3, 32, 32), dtype=np.uint8)
-        contents = [encode_png(image) for image in pixels]
+        contents = [Encoding().encode(image) for image in pixels]
         images = pa.array([{"bytes": content, "path": None} for content in contents])
         labels, other = pa.array(np.arange(rows) % 10), pa.array([random.bytes(3000) for _ in range(rows)])
         sink = pa.BufferOutputStream()

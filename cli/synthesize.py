@@ -1,0 +1,123 @@
+"""`lpqld synthesize`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import options
+from cli.labels import facts
+from cli.output import Answer, Reporter, command
+from lpqld.sizes import format_bytes
+
+
+@command
+def synthesize(
+    images: Annotated[str, typer.Option("--images", help=f"The teacher's training images. {options.IMAGES_HELP}")],
+    teacher: options.Teacher,
+    ipc: Annotated[int, typer.Option("--ipc", min=1, help="Images to recover of every class.")],
+    out: Annotated[str, typer.Option("--out", help="Folder of the distilled images: a path or a URI.")],
+    arch: options.Arch = None,
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", help="class: a class's images together, to its own statistics; cross: as SRe2L."),
+    ] = None,
+    iterations: Annotated[int | None, typer.Option("--iterations", min=1, help="Steps of Adam.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="At the first step.")] = None,
+    bn_weight: Annotated[float | None, typer.Option("--bn-weight", min=0, help="Of the batch-norm distance.")] = None,
+    shift: Annotated[int | None, typer.Option("--shift", min=0, help="Most pixels of the circular shift.")] = None,
+    init: Annotated[str | None, typer.Option("--init", help="Start from noise, or from real images.")] = None,
+    curriculum: Annotated[
+        str | None, typer.Option("--curriculum", help="From whole images to small crops: none, linear, cosine.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Images a step, in whole classes.")
+    ] = None,
+    encoding: Annotated[
+        str, typer.Option("--encoding", help="Of the images: png or webp (both lossless), jpeg:90.")
+    ] = "png",
+    preset: Annotated[str | None, typer.Option("--preset", help="Recover as this preset does.")] = None,
+    size: options.Size = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Teachers at work at once.")] = None,
+    classes: options.Classes = None,
+    input_size: options.InputSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    address: options.Address = None,
+    seed: options.Seed = 0,
+    root: options.Root = Path("runs"),
+) -> Answer:
+    """Squeeze a teacher's training images and recover distilled ones, on the Ray cluster; run again, it resumes.
+
+    The teacher needs batch norm. Statistics of its classes are kept under --root and found again. Example:
+
+    lpqld synthesize --images train/ --teacher resnet18.pth --arch resnet18 --preset in1k --ipc 10 --out distilled
+    """
+    from lpqld.image_codec import Encoding
+    from lpqld.images import ImageSet
+    from lpqld.location import location
+    from lpqld.recover import RecoverRecipe
+    from lpqld.training_images import TrainingImages
+    from sweeps.cluster import cluster
+    from sweeps.config import TeacherConfig
+    from sweeps.data import open_teacher_for
+    from sweeps.presets import load_config
+    from sweeps.synthesize import SHEETS_FOLDER
+    from sweeps.synthesize import synthesize as run
+
+    given = {
+        "mode": mode,
+        "iterations": iterations,
+        "lr": lr,
+        "bn_weight": bn_weight,
+        "shift": shift,
+        "init": init,
+        "curriculum": curriculum,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    base = RecoverRecipe() if preset is None else load_config(preset).recover
+    changed = {key: value for key, value in given.items() if value is not None}
+    recipe = RecoverRecipe.from_json({**base.to_json(), **changed})
+    chosen = Encoding.parse(encoding)
+    opened = TrainingImages.open(images, size=size or input_size)
+    network = open_teacher_for(
+        TeacherConfig(
+            source=str(teacher),
+            architecture=arch,
+            classes=classes,
+            input_size=input_size,
+            mean=options.parse_triple(mean, "--mean"),
+            std=options.parse_triple(std, "--std"),
+        ),
+        opened.class_names,
+    )
+    folder, statistics = location(out), location(str(root)) / "statistics"
+    with Reporter() as reporter, cluster(address):
+        reporter.say(f"training images: {len(opened.records)} of {opened.num_classes} classes, {opened.size} px")
+        recovered = run(
+            network,
+            opened,
+            recipe,
+            ipc,
+            folder,
+            statistics,
+            encoding=chosen,
+            workers=workers,
+            progress=reporter.progress,
+        )
+    found = ImageSet.open(recovered.folder)
+    last = [losses[-1] for losses in recovered.about["losses"]]
+    document = {
+        "path": str(recovered.folder),
+        "num_images": found.num_images,
+        "num_classes": found.num_classes,
+        "size": found.size,
+        "image_bytes": found.image_bytes,
+        "cross_entropy": sum(entropy for _, entropy, _ in last) / len(last),
+        "batch_norm": sum(distance for _, _, distance in last) / len(last),
+        "contact_sheets": str(recovered.folder / SHEETS_FOLDER),
+        "recipe": recovered.about["recipe"],
+    }
+    shown = {**document, "image_bytes": format_bytes(found.image_bytes)}
+    return Answer(document, facts(shown))

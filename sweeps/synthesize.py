@@ -1,0 +1,299 @@
+"""Squeeze and recover on Ray: class-wise statistics of a teacher, then the distilled images that have them.
+
+Statistics are one file a chunk of classes, found again by the fingerprint of teacher and images. Recovered images are
+one file a batch until all are there, so that an interrupted job goes on; then Parquet, and nothing else is kept.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from lpqld.errors import ConfigError
+from lpqld.image_codec import Encoding
+from lpqld.image_writer import write_parquet
+from lpqld.location import Location
+from lpqld.recover import Batch, Losses, Recoverer, RecoverRecipe, batches_of
+from lpqld.squeeze import ClassStatistics, squeeze
+from lpqld.statistics_files import (
+    chunk_classes,
+    num_chunks,
+    read_statistics,
+    statistics_file,
+    statistics_from_bytes,
+    statistics_to_bytes,
+)
+from lpqld.store import canonical_json, fingerprint
+from lpqld.teacher import Teacher
+from lpqld.training_images import TrainingImages
+from sweeps.cluster import use_assigned_resources
+from sweeps.retries import begin, retried, write_retried
+from sweeps.shard_pool import Answer, pool_for, run_shards
+
+ABOUT_FILE, SHEETS_FOLDER = "recovered.json", "contact-sheets"
+_WORK_FOLDER = ".recover"
+_SQUEEZE_BATCH = 100
+_VERSION = 1
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class RecoveredImages:
+    """Finished images.
+
+    Attributes:
+        folder: which `ImageSet.open` reads.
+        about: recipe, teacher, training images, and the losses of every batch at its last iteration.
+    """
+
+    folder: Location
+    about: dict[str, Any]
+
+
+class _Squeezer:
+    """An actor: a teacher that sees the images of a chunk of classes."""
+
+    def __init__(self, teacher: Any, images: Any, folder: Location, identity: str, tries: Any) -> None:
+        self._data, self._folder, self._identity, self._tries = (teacher, images), folder, identity, tries
+        self._loaded: tuple[Teacher, TrainingImages, torch.device] | None = None
+
+    def __call__(self, index: int) -> Answer:
+        path = self._folder / statistics_file(index)
+        if not path.exists():
+            begin(self._tries, index, str(path))
+            statistics = retried(lambda: self._statistics(index), f"squeezing for {path.name}")
+            write_retried(path, statistics_to_bytes(statistics, self._identity))
+        return {}
+
+    def _statistics(self, index: int) -> ClassStatistics:
+        if self._loaded is None:
+            device = use_assigned_resources(cpus=1)
+            teacher, images = ray.get(list(self._data))
+            self._loaded = teacher.to(device).to(memory_format=torch.channels_last).eval(), images, device
+        teacher, images, device = self._loaded
+        class_ids = chunk_classes(images.num_classes, index)
+        return squeeze(teacher, images.batches(class_ids, _SQUEEZE_BATCH), class_ids.tolist(), device).statistics()
+
+
+class _BatchRecoverer:
+    """An actor: a teacher that recovers batches of images."""
+
+    def __init__(
+        self,
+        teacher: Any,
+        images: Any,
+        statistics: Location,
+        recipe: RecoverRecipe,
+        ipc: int,
+        folder: Location,
+        tries: Any,
+    ) -> None:
+        self._data, self._statistics, self._folder, self._tries = (teacher, images), statistics, folder, tries
+        self._recipe, self._ipc = recipe, ipc
+        self._loaded: tuple[Recoverer, TrainingImages, list[Batch]] | None = None
+
+    def __call__(self, index: int) -> Answer:
+        path = self._folder / _batch_file(index)
+        if not path.exists():
+            begin(self._tries, index, str(path))
+            content = retried(lambda: self._recover(index), f"recovering for {path.name}")
+            write_retried(path, content)
+        return {}
+
+    def _recover(self, index: int) -> bytes:
+        if self._loaded is None:
+            device = use_assigned_resources(cpus=1)
+            teacher, images = ray.get(list(self._data))
+            batches = batches_of(images.num_classes, self._ipc, self._recipe)
+            self._loaded = Recoverer(teacher, self._recipe, images.size, device), images, batches
+        recoverer, images, batches = self._loaded
+        batch, seen = batches[index], list[Losses]()
+        real = None if self._recipe.init == "noise" else images.sample(batch.classes, batch.numbers, self._recipe.seed)
+        statistics = None
+        if self._recipe.mode == "class":
+            statistics = read_statistics(self._statistics, images.num_classes, batch.class_ids)
+        pixels = recoverer.recover(batch, statistics, real, seen.append)
+        history = np.array([[loss.iteration, loss.cross_entropy, loss.batch_norm] for loss in seen])
+        buffer = io.BytesIO()
+        np.savez(buffer, pixels=pixels.numpy(), history=history)
+        return buffer.getvalue()
+
+
+def squeeze_classes(
+    teacher: Teacher,
+    images: TrainingImages,
+    root: Location,
+    *,
+    workers: int | None = None,
+    progress: Progress = lambda phase, done, total: None,
+) -> Location:
+    """The folder in `root` with the statistics of every class; made where there are none of this teacher and images.
+
+    Raises:
+        ConfigError: the teacher has no batch norm, or the folder cannot be written.
+        DataError: an image cannot be read, or the teacher gives what is not finite.
+    """
+    identity = fingerprint(canonical_json(["squeeze", _VERSION, teacher.fingerprint, images.fingerprint]))
+    folder, total = (root / identity[:16]).absolute(), num_chunks(images.num_classes)
+    pending = [index for index in range(total) if not _is_whole(folder / statistics_file(index))]
+    progress("squeeze", total - len(pending), total)
+    if pending:
+        arguments = {
+            "teacher": ray.put(teacher.cpu()),
+            "images": ray.put(images),
+            "folder": folder,
+            "identity": identity,
+        }
+        done = total - len(pending)
+        for _ in run_shards(_Squeezer, arguments, pending, **pool_for(len(pending), workers)):
+            done += 1
+            progress("squeeze", done, total)
+    return folder
+
+
+def synthesize(
+    teacher: Teacher,
+    images: TrainingImages,
+    recipe: RecoverRecipe,
+    ipc: int,
+    out: Location,
+    statistics: Location,
+    *,
+    encoding: Encoding | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda phase, done, total: None,
+) -> RecoveredImages:
+    """Squeeze and recover `ipc` images of every class, into the folder `out`, on the connected Ray cluster.
+
+    Run again, it resumes; a finished folder is left as it is. The images do not depend on the number of workers.
+
+    Args:
+        statistics: a folder of statistics, which jobs share.
+        encoding: of the images; default lossless PNG.
+        progress: called with a phase (squeeze, recover), and how much of it is done and there.
+
+    Raises:
+        ConfigError: the teacher has no batch norm, or `out` holds something else or cannot be written.
+        DataError: an image cannot be read, or a loss is not finite, naming the classes.
+    """
+    encoding = encoding or Encoding()
+    about = {
+        "version": _VERSION,
+        "recipe": recipe.to_json(),
+        "ipc": ipc,
+        "size": images.size,
+        "encoding": str(encoding),
+        "teacher": teacher.fingerprint,
+        "training_images": images.fingerprint,
+    }
+    identity = fingerprint(canonical_json(about))
+    batches = batches_of(images.num_classes, ipc, recipe)
+    found = _finished(out, identity)
+    if found is not None:
+        progress("recover", len(batches), len(batches))
+        return RecoveredImages(out, found)
+    Recoverer(teacher, recipe, images.size, torch.device("cpu"))  # a teacher that will not do is refused now
+    folder = statistics
+    if recipe.mode == "class":
+        folder = squeeze_classes(teacher, images, statistics, workers=workers, progress=progress)
+    work = (out / _WORK_FOLDER / identity[:16]).absolute()
+    pending = [index for index in range(len(batches)) if not (work / _batch_file(index)).exists()]
+    done = len(batches) - len(pending)
+    progress("recover", done, len(batches))
+    if pending:
+        arguments = {
+            "teacher": ray.put(teacher.cpu()),
+            "images": ray.put(images),
+            "statistics": folder,
+            "recipe": recipe,
+            "ipc": ipc,
+            "folder": work,
+        }
+        for _ in run_shards(_BatchRecoverer, arguments, pending, **pool_for(len(pending), workers)):
+            done += 1
+            progress("recover", done, len(batches))
+    about |= {"fingerprint": identity, "class_names": list(images.class_names)}
+    return _assemble(out, work, batches, images, about, encoding)
+
+
+def _assemble(
+    out: Location,
+    work: Location,
+    batches: list[Batch],
+    images: TrainingImages,
+    about: dict[str, Any],
+    encoding: Encoding,
+) -> RecoveredImages:
+    """All batches as one image set, class after class, with a contact sheet of each batch; the batches go."""
+    ipc, losses = about["ipc"], []
+    pixels = np.empty((images.num_classes * ipc, 3, images.size, images.size), dtype=np.uint8)
+    for index, batch in enumerate(batches):
+        with np.load(io.BytesIO((work / _batch_file(index)).read_bytes())) as content:
+            pixels[batch.classes * ipc + batch.numbers] = content["pixels"]
+            losses.append(content["history"].tolist())
+            sheet = contact_sheet(content["pixels"], ipc if about["recipe"]["mode"] == "class" else 10)
+            write_retried(out / SHEETS_FOLDER / f"batch-{index:05d}.png", sheet)
+    rows = np.arange(len(pixels))
+    write_parquet(out, pixels, rows // ipc, rows, images.class_names, encoding)
+    about["losses"] = losses  # of each batch: iteration, cross-entropy, batch norm
+    write_retried(out / ABOUT_FILE, json.dumps(about).encode())
+    for index in range(len(batches)):
+        (work / _batch_file(index)).unlink(missing_ok=True)
+    if isinstance(out, Path):
+        shutil.rmtree(out / _WORK_FOLDER, ignore_errors=True)
+    return RecoveredImages(out, about)
+
+
+def contact_sheet(pixels: NDArray[np.uint8], columns: int) -> bytes:
+    """Images [B, 3, S, S] in rows of `columns`, as PNG; small ones are enlarged to about 64 pixels."""
+    columns = min(columns, len(pixels))
+    scale = max(1, 64 // pixels.shape[-1])
+    large = pixels.repeat(scale, axis=2).repeat(scale, axis=3)
+    side, rows = large.shape[-1], -(-len(pixels) // columns)
+    sheet = np.full((rows * side, columns * side, 3), 255, dtype=np.uint8)
+    for index, image in enumerate(large):
+        top, left = index // columns * side, index % columns * side
+        sheet[top : top + side, left : left + side] = image.transpose(1, 2, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _batch_file(index: int) -> str:
+    return f"batch-{index:05d}.npz"
+
+
+def _is_whole(path: Location) -> bool:
+    """Whether a chunk of statistics is there; one that cannot be read is refused, naming it."""
+    if not path.is_file():
+        return False
+    statistics_from_bytes(path.read_bytes())
+    return True
+
+
+def _finished(out: Location, identity: str) -> dict[str, Any] | None:
+    """What stands beside finished images of this job; None where there are none."""
+    path = out / ABOUT_FILE
+    if not path.is_file():
+        if out.is_dir() and any(True for _ in out.glob("*.parquet")):
+            raise ConfigError(f"{out} already holds other images; choose another --out")
+        return None
+    about: dict[str, Any] = json.loads(path.read_bytes())
+    if about.get("fingerprint") != identity:
+        raise ConfigError(
+            f"{out} holds images that were recovered with other settings, teacher or training images; choose another "
+            f"--out"
+        )
+    return about

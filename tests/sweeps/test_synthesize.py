@@ -1,0 +1,173 @@
+"""Squeeze and recover on Ray: the same images whatever the workers, found again, resumed, refused where need be."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lpqld.architectures import build
+from lpqld.errors import ConfigError, DataError
+from lpqld.image_codec import Encoding
+from lpqld.images import ImageSet
+from lpqld.recover import RecoverRecipe
+from lpqld.squeeze import squeeze
+from lpqld.statistics_files import chunk_classes, num_chunks, read_statistics, statistics_file
+from lpqld.teacher import Teacher, TeacherSpec
+from lpqld.training_images import TrainingImages
+from sweeps.synthesize import ABOUT_FILE, SHEETS_FOLDER, contact_sheet, squeeze_classes, synthesize
+
+RECIPE = RecoverRecipe(iterations=6, shift=1, batch_size=4)
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """A Ray worker has one thread; sums in another number of them round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def images() -> TrainingImages:
+    return TrainingImages.open("digits:train", size=None)
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Teacher:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Teacher(build("convnet", 10), TeacherSpec("convnet", 10))
+
+
+@pytest.fixture(scope="module")
+def statistics(images, teacher, tmp_path_factory) -> Path:
+    return squeeze_classes(teacher, images, tmp_path_factory.mktemp("statistics"))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def made(teacher, images, statistics, out, recipe=RECIPE, **options) -> ImageSet:
+    synthesize(teacher, images, recipe, 2, out, statistics.parent, **options)
+    return ImageSet.open(out)
+
+
+class TestSqueeze:
+    def test_files_hold_what_one_process_finds(self, images, teacher, statistics):
+        found = read_statistics(statistics, 10, range(10))
+        pixels = ImageSet.open("digits:train")
+        for label in range(10):
+            chosen = pixels.pixels[pixels.labels == label]
+            expected = squeeze(
+                teacher, [(chosen, np.full(len(chosen), label))], [label], torch.device("cpu")
+            ).statistics()
+            for name, means in expected.means.items():
+                np.testing.assert_allclose(found.means[name][label], means[0], rtol=1e-5, atol=1e-6)
+                np.testing.assert_allclose(
+                    found.variances[name][label], expected.variances[name][0], rtol=1e-5, atol=1e-6
+                )
+        assert list(found.means) == list(expected.means), "in the order in which an image passes them"
+        assert found.counts.tolist() == images.counts.tolist()
+
+    def test_they_are_found_again(self, images, teacher, statistics):
+        before = {path: path.stat().st_mtime_ns for path in statistics.iterdir()}
+        seen = []
+        folder = squeeze_classes(teacher, images, statistics.parent, progress=lambda *args: seen.append(args))
+        assert folder == statistics
+        assert {path: path.stat().st_mtime_ns for path in statistics.iterdir()} == before
+        assert seen == [("squeeze", 10, 10)]
+
+    def test_a_missing_chunk_is_made_again_and_a_damaged_one_is_named(self, images, teacher, statistics):
+        path = statistics / statistics_file(3)
+        content = path.read_bytes()
+        path.write_bytes(content[:100])
+        with pytest.raises(DataError, match="no file of class statistics"):
+            squeeze_classes(teacher, images, statistics.parent)
+        path.unlink()
+        squeeze_classes(teacher, images, statistics.parent, workers=1)
+        assert path.read_bytes() == content
+
+    def test_chunks_cover_every_class_once(self):
+        for num_classes in (2, 10, 100, 1000, 10_450):
+            chunks = [chunk_classes(num_classes, index) for index in range(num_chunks(num_classes))]
+            assert np.array_equal(np.concatenate(chunks), np.arange(num_classes))
+
+
+@pytest.fixture(scope="module")
+def recovered(images, teacher, statistics, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("recovered") / "out"
+    made(teacher, images, statistics, out, workers=2)
+    return out
+
+
+class TestRecover:
+    def test_images_in_order_with_sheets_and_losses_and_nothing_else(self, recovered, images):
+        found = ImageSet.open(recovered)
+        assert found.labels.tolist() == sorted([*range(10), *range(10)])
+        assert (found.size, found.class_names) == (8, images.class_names)
+        about = json.loads((recovered / ABOUT_FILE).read_bytes())
+        assert len(about["losses"]) == 10
+        assert about["recipe"]["iterations"] == 6
+        assert len(list((recovered / SHEETS_FOLDER).iterdir())) == 10
+        assert {path.name for path in recovered.iterdir()} == {
+            "images-00000-of-00001.parquet", ABOUT_FILE, SHEETS_FOLDER
+        }  # fmt: skip
+
+    def test_one_worker_makes_the_same(self, recovered, images, teacher, statistics, tmp_path):
+        made(teacher, images, statistics, tmp_path / "out", workers=1)
+        assert files(tmp_path / "out") == files(recovered)
+
+    def test_a_finished_folder_is_left_alone(self, recovered, images, teacher, statistics):
+        before = {path: path.stat().st_mtime_ns for path in recovered.rglob("*")}
+        made(teacher, images, statistics, recovered)
+        assert {path: path.stat().st_mtime_ns for path in recovered.rglob("*")} == before
+
+    def test_other_settings_in_the_same_folder_are_refused(self, recovered, images, teacher, statistics):
+        with pytest.raises(ConfigError, match="other settings, teacher or training images"):
+            made(teacher, images, statistics, recovered, replace(RECIPE, seed=1))
+
+    def test_a_folder_with_other_images_is_refused(self, images, teacher, statistics, tmp_path):
+        ImageSet.open("digits:val").write(tmp_path)
+        with pytest.raises(ConfigError, match="already holds other images"):
+            made(teacher, images, statistics, tmp_path)
+
+    def test_across_classes_from_real_images_as_webp(self, images, teacher, statistics, tmp_path):
+        recipe = replace(RECIPE, mode="cross", init="real", curriculum="cosine")
+        found = made(teacher, images, statistics, tmp_path / "out", recipe, encoding=Encoding("webp"))
+        again = made(teacher, images, statistics, tmp_path / "again", recipe)
+        assert torch.equal(found.pixels, again.pixels), "lossless"
+        assert found.image_bytes != again.image_bytes
+
+    def test_a_teacher_without_batch_norm_is_refused_at_once(self, images, statistics, tmp_path):
+        vision = Teacher(build("deit_tiny_patch16_224", 10), TeacherSpec("deit_tiny_patch16_224", 10, input_size=224))
+        with pytest.raises(ConfigError, match="no batch norm"):
+            synthesize(vision, replace(images, size=224), RECIPE, 1, tmp_path / "out", statistics.parent)
+
+
+def test_a_contact_sheet_has_every_image_in_rows():
+    pixels = np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(3, 1).repeat(8, 2).repeat(8, 3)
+    sheet = np.array(Image.open(io.BytesIO(contact_sheet(pixels, 3))))
+    assert sheet.shape == (128, 192, 3)
+    assert [sheet[row * 64, column * 64, 0] for row in range(2) for column in range(3)] == [0, 1, 2, 3, 4, 255]
+
+
+class TestTrainingImages:
+    def test_classes_by_name_in_another_order(self):
+        images = TrainingImages.open("digits:train", size=None, class_names=["7", "2"])
+        expected = ImageSet.open("digits:train")
+        pixels, labels = next(images.batches([0], 1000))
+        assert torch.equal(pixels, expected.pixels[expected.labels == 7])
+        assert set(labels.tolist()) == {0}
+
+    def test_a_class_that_is_not_there(self):
+        with pytest.raises(DataError, match="has no class cat of the 2"):
+            TrainingImages.open("digits:train", size=None, class_names=["7", "cat"])
