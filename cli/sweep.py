@@ -138,16 +138,18 @@ def sweep(
 
 def _next_lines(config: Any, result: Any, root: Path) -> str:
     """The exact commands to type next."""
+    from sweeps.sweep_images import images_source
+
     best = max(result.points, key=lambda point: (point.on_front, point.val_accuracy))
     at_root = "" if root == Path("runs") else f" --root {root}"
-    out = f"{config.name}-labels"
+    out, images = f"{config.name}-labels", images_source(config, root / config.name)
     seconds = ", ".join(f"{phase} {spent:.0f} s" for phase, spent in result.seconds.items())
     notes = "".join(f"\nNote: {note}" for note in result.notes)
     return (
         f"{seconds}{notes}\n"
         f"Report: {root / config.name / 'report'}. Next:\n"
         f"  lpqld export {config.name} --budget {best.budget} --out {out}{at_root}\n"
-        f"  lpqld train --labels {out} --images {config.images.source} --eval {config.eval.source}\n"
+        f"  lpqld train --labels {out} --images {images} --eval {config.eval.source}\n"
         f"  lpqld ui{at_root}"
     )
 

@@ -22,14 +22,22 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+RECOVER = "recover"
+
+
 class ImagesConfig(_Strict):
-    """The images to label: their source, how many per class, their side."""
+    """The images to label: their source, how many per class, their side.
+
+    The source `recover` makes them from `real`, the teacher's training images, as the section `recover` says.
+    """
 
     source: str | None = None
     ipc: int | None = Field(default=10, ge=1)
     size: int | None = Field(default=None, ge=1)
     seed: int = 0
-    real: str | None = Field(default=None, description="real images, for the random-real baseline of distilled ones")
+    real: str | None = Field(
+        default=None, description="real images, to recover from, and for the random-real baseline of distilled ones"
+    )
 
 
 class EvalConfig(_Strict):
@@ -188,6 +196,11 @@ class SweepConfig(_Strict):
         """V of the master label set."""
         return self.relabel.views or self.student.epochs
 
+    @property
+    def recovers(self) -> bool:
+        """Whether the images are to be recovered from the teacher's training images."""
+        return self.images.source == RECOVER
+
     def require_data(self) -> None:
         """Refuse to start without images, evaluation images and a teacher, saying what to pass.
 
@@ -197,6 +210,8 @@ class SweepConfig(_Strict):
         missing = []
         if self.images.source is None:
             missing.append(f"--images PATH: the images to label, {LAYOUTS}")
+        if self.recovers and self.images.real is None:
+            missing.append(f"--set images.real=PATH: the teacher's training images, to recover from, {LAYOUTS}")
         if self.eval.source is None:
             missing.append(f"--eval PATH: the evaluation images, {LAYOUTS}")
         if self.teacher.source is None and not self.teacher.fit:
@@ -208,6 +223,8 @@ class SweepConfig(_Strict):
         if missing:
             lines = "\n  ".join(missing)
             raise ConfigError(f"{self.name} needs data of yours. Pass\n  {lines}")
+        if self.recovers and self.images.ipc is None:
+            raise ConfigError("images.source=recover needs images.ipc, how many to recover of every class")
 
 
 def _check_budget(budget: str) -> None:

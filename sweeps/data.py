@@ -81,21 +81,25 @@ def open_teacher_for(config: TeacherConfig, class_names: tuple[str, ...]) -> Tea
 
 
 def fit_or_open_teacher(
-    config: SweepConfig, images: ImageSet, folder: Path, device: torch.device, on_epoch: Callable[[FitEpoch], None]
+    config: SweepConfig,
+    class_names: tuple[str, ...],
+    folder: Path,
+    device: torch.device,
+    on_epoch: Callable[[FitEpoch], None],
 ) -> Teacher:
-    """The sweep's teacher: the checkpoint that is given, or one fitted once and kept in `folder`.
+    """The sweep's teacher of some classes: the checkpoint that is given, or one fitted once and kept in `folder`.
 
     What it was fitted to stands beside it, so that one of an earlier configuration is not taken for this one's.
     """
     teacher = config.teacher
     if teacher.source is not None:
-        return open_teacher(teacher, images)
+        return open_teacher_for(teacher, class_names)
     path, about = folder / TEACHER_FILE, folder / _FITTED_TO_FILE
-    source = teacher.fit_images or config.images.source
+    source = teacher.fit_images or (config.images.real if config.recovers else config.images.source)
     assert source is not None
-    fitted_to = canonical_json([teacher.model_dump(), source, config.images.size, config.seed, images.class_names])
+    fitted_to = canonical_json([teacher.model_dump(), source, config.images.size, config.seed, class_names])
     if not path.is_file() or not about.is_file() or about.read_bytes() != fitted_to:
-        train = ImageSet.open(source, size=config.images.size, class_names=images.class_names)
+        train = ImageSet.open(source, size=config.images.size, class_names=class_names)
         model, spec = fit_teacher(
             train,
             architecture=teacher.architecture or "convnet",
@@ -106,7 +110,7 @@ def fit_or_open_teacher(
         )
         save_teacher(path, model, spec)
         write_atomically(about, fitted_to)
-    return open_teacher(TeacherConfig(source=str(path)), images)
+    return open_teacher_for(TeacherConfig(source=str(path)), class_names)
 
 
 def check_classes(images: ImageSet, evaluation: Evaluation) -> None:

@@ -23,6 +23,7 @@ from sweeps.config import SweepConfig
 from sweeps.data import open_images
 from sweeps.folder import CONFIG_FILE
 from sweeps.result import Point, SweepResult
+from sweeps.sweep_images import images_source
 
 FORMATS = ("lpqld", "parquet")
 
@@ -73,8 +74,10 @@ def export(
         if export_format == "lpqld":
             _copy(label_set, target)
         else:
-            config = json.loads((root / result.experiment / CONFIG_FILE).read_text())
-            write_parquet(label_set, open_images(SweepConfig.model_validate(config).images), point, target)
+            sweep_folder = root / result.experiment
+            config = SweepConfig.model_validate(json.loads((sweep_folder / CONFIG_FILE).read_text()))
+            images = open_images(config.images, source=images_source(config, sweep_folder))
+            write_parquet(label_set, images, point, target)
         targets.append(target)
     return targets
 

@@ -61,7 +61,8 @@ def claimed(folder: Path, config: SweepConfig) -> Iterator[None]:
 
 
 def _claim(folder: Path, config: SweepConfig) -> None:
-    wanted = json.loads(canonical_json(config.model_dump(mode="json", exclude={"resources"})))
+    unused = {"resources"} if config.recovers else {"resources", "recover"}
+    wanted = json.loads(canonical_json(config.model_dump(mode="json", exclude=unused)))
     path = folder / CONFIG_FILE
     if not path.is_file():
         write_atomically(path, json.dumps(wanted, indent=2).encode())

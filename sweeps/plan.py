@@ -80,7 +80,7 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
 
     Rates are measured on this machine's device with untrained networks for about `measure_seconds` each.
     """
-    estimated = config.images.source is None
+    estimated = config.images.source is None or config.recovers
     if estimated:
         config_classes, size, ipc = config.num_classes or 10, config.images.size or 32, config.images.ipc or 10
         num_classes, num_images = config_classes, config_classes * ipc

@@ -29,6 +29,7 @@ from sweeps.report import mark_front, write_report
 from sweeps.resources import trial_resources
 from sweeps.result import Accuracy, Point, SweepResult
 from sweeps.search import confirm, search
+from sweeps.sweep_images import make_images
 from sweeps.tracking import Tracker
 from sweeps.trial import Choice, Shared, TrialResult, all_label_bytes, encode_chosen
 
@@ -70,9 +71,9 @@ def run_sweep(
 def _run(
     config: SweepConfig, root: Path, folder: Path, address: str | None, say: Say, progress: Progress
 ) -> SweepResult:
-    clock = Clock(folder / SECONDS_FILE)
+    clock, device = Clock(folder / SECONDS_FILE), choose_device()
     with clock.phase("images"):
-        images = open_images(config.images)
+        images = make_images(config, root, folder, device, address=address, progress=progress)
         evaluation = open_evaluation(config.eval, images)
         check_classes(images, evaluation)
         with torch.device("meta"):  # an unknown student is refused now, not by every trial
@@ -81,10 +82,9 @@ def _run(
             f"images: {images.num_images} of {images.num_classes} classes, {images.size} px, "
             f"{format_bytes(images.image_bytes)}"
         )
-    device = choose_device()
     with clock.phase("teacher"):
         teacher = fit_or_open_teacher(
-            config, images, folder, device, lambda epoch: progress("teacher", epoch.epoch, epoch.num_epochs)
+            config, images.class_names, folder, device, lambda epoch: progress("teacher", epoch.epoch, epoch.num_epochs)
         )
         teacher_accuracy = accuracy(teacher.to(device), evaluation.test, device=device)
         say(f"teacher: {teacher.spec.architecture}, test accuracy {teacher_accuracy:.2%}")

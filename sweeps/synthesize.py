@@ -189,15 +189,7 @@ def synthesize(
         DataError: an image cannot be read, or a loss is not finite, naming the classes.
     """
     encoding = encoding or Encoding()
-    about = {
-        "version": _VERSION,
-        "recipe": recipe.to_json(),
-        "ipc": ipc,
-        "size": images.size,
-        "encoding": str(encoding),
-        "teacher": teacher.fingerprint,
-        "training_images": images.fingerprint,
-    }
+    about = _about(teacher, images, recipe, ipc, encoding)
     identity = fingerprint(canonical_json(about))
     batches = batches_of(images.num_classes, ipc, recipe)
     found = _finished(out, identity)
@@ -226,6 +218,27 @@ def synthesize(
             progress("recover", done, len(batches))
     about |= {"fingerprint": identity, "class_names": list(images.class_names)}
     return _assemble(out, work, batches, images, about, encoding)
+
+
+def identity_of(
+    teacher: Teacher, images: TrainingImages, recipe: RecoverRecipe, ipc: int, encoding: Encoding | None = None
+) -> str:
+    """SHA-256 (hex) over everything that decides recovered images."""
+    return fingerprint(canonical_json(_about(teacher, images, recipe, ipc, encoding or Encoding())))
+
+
+def _about(
+    teacher: Teacher, images: TrainingImages, recipe: RecoverRecipe, ipc: int, encoding: Encoding
+) -> dict[str, Any]:
+    return {
+        "version": _VERSION,
+        "recipe": recipe.to_json(),
+        "ipc": ipc,
+        "size": images.size,
+        "encoding": str(encoding),
+        "teacher": teacher.fingerprint,
+        "training_images": images.fingerprint,
+    }
 
 
 def _assemble(

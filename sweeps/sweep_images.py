@@ -1,0 +1,59 @@
+"""The images of a sweep: read, or recovered from the teacher's training images, once for all sweeps of a root."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from lpqld.images import ImageSet
+from lpqld.store import write_atomically
+from lpqld.training_images import TrainingImages
+from sweeps.cluster import cluster
+from sweeps.config import SweepConfig
+from sweeps.data import fit_or_open_teacher, open_images
+from sweeps.synthesize import identity_of, synthesize
+
+RECOVERED_FOLDER, STATISTICS_FOLDER = "recovered", "statistics"
+_PLACE_FILE = "images.json"
+
+Progress = Callable[[str, int, int], None]
+
+
+def make_images(
+    config: SweepConfig, root: Path, folder: Path, device: torch.device, *, address: str | None, progress: Progress
+) -> ImageSet:
+    """The images that `config` names; where it says `recover`, they are recovered first, or found again.
+
+    Args:
+        root: recovered images and class statistics are kept there.
+        folder: the sweep's, where a note of their place is kept.
+        address: of a Ray cluster.
+        progress: called with a phase, how much of it is done, and how much there is.
+    """
+    if not config.recovers:
+        return open_images(config.images)
+    assert config.images.real is not None, "require_data comes first"
+    assert config.images.ipc is not None, "require_data comes first"
+    training = TrainingImages.open(config.images.real, size=config.images.size)
+    teacher = fit_or_open_teacher(
+        config, training.class_names, folder, device, lambda epoch: progress("teacher", epoch.epoch, epoch.num_epochs)
+    )
+    out = root / RECOVERED_FOLDER / identity_of(teacher, training, config.recover, config.images.ipc)[:16]
+    with cluster(address):
+        synthesize(
+            teacher, training, config.recover, config.images.ipc, out, root / STATISTICS_FOLDER, progress=progress
+        )
+    write_atomically(folder / _PLACE_FILE, json.dumps({"source": str(out.absolute())}).encode())
+    return open_images(config.images, source=str(out))
+
+
+def images_source(config: SweepConfig, folder: Path) -> str:
+    """Where the images of a sweep are that has made them, given its folder."""
+    if not config.recovers:
+        assert config.images.source is not None, "require_data comes first"
+        return config.images.source
+    place: dict[str, str] = json.loads((folder / _PLACE_FILE).read_bytes())
+    return place["source"]
