@@ -10,17 +10,19 @@ import pytest
 from lpqld.version import __version__
 from tests.conftest import CHECKOUT, command_environment
 
-# synthesize, import and study come with later issues.
+# import and study come with later issues.
 COMMANDS = [
-    *("sweep", "presets", "plan", "teacher fit", "relabel", "compress", "train"),
+    *("sweep", "presets", "plan", "teacher fit", "synthesize", "relabel", "compress", "train"),
     *("inspect", "verify", "pareto", "export", "ui"),
 ]
-ON_RAY = ["sweep", "teacher fit", "relabel", "train"]
+ON_RAY = ["sweep", "teacher fit", "synthesize", "relabel", "train"]
 SEEDED = [*ON_RAY, "plan", "verify"]
-ROOTED = ["sweep", "plan", "teacher fit", "relabel", "train", "pareto", "export", "ui"]
+ROOTED = ["sweep", "plan", "teacher fit", "synthesize", "relabel", "train", "pareto", "export", "ui"]
 OPTIONS = {
     "sweep": "--set --budget --trials --name --images --val --eval --teacher --teacher-arch --student-arch --ipc",
     "teacher fit": "--images --eval --arch --epochs --out --keep-every",
+    "synthesize": "--images --teacher --arch --ipc --out --iterations --mode --lr --bn-weight --shift --init "
+    "--curriculum --batch-size --encoding --preset --workers",
     "relabel": "--images --teacher --arch --views --out --ipc --k --bits --codec --batch-size --workers "
     "--skip-bad-images",
     "compress": "--prune-ratio --budget --codec --k --bits --select",

@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,8 +18,12 @@ from lpqld.images import ImageSet
 from lpqld.recover import RecoverRecipe
 from lpqld.squeeze import squeeze
 from lpqld.statistics_files import chunk_classes, num_chunks, read_statistics, statistics_file
-from lpqld.teacher import Teacher, TeacherSpec
+from lpqld.teacher import Teacher, TeacherSpec, save_teacher
 from lpqld.training_images import TrainingImages
+from sweeps.export import export
+from sweeps.presets import load_config
+from sweeps.sweep import run_sweep
+from sweeps.sweep_images import images_source
 from sweeps.synthesize import ABOUT_FILE, SHEETS_FOLDER, contact_sheet, squeeze_classes, synthesize
 
 RECIPE = RecoverRecipe(iterations=6, shift=1, batch_size=4)
@@ -171,3 +176,78 @@ class TestTrainingImages:
     def test_a_class_that_is_not_there(self):
         with pytest.raises(DataError, match="has no class cat of the 2"):
             TrainingImages.open("digits:train", size=None, class_names=["7", "cat"])
+
+
+class TestCommand:
+    @pytest.fixture
+    def line(self, teacher, tmp_path) -> list[object]:
+        checkpoint = tmp_path / "teacher.safetensors"
+        save_teacher(checkpoint, teacher.model, teacher.spec)
+        return ["--images", "digits:train", "--teacher", checkpoint, "--root", tmp_path / "runs"]
+
+    def test_it_tells_what_it_made_and_labels_of_it_train_a_student(self, in_process, line, tmp_path):
+        out = tmp_path / "distilled"
+        options = ["--ipc", 2, "--iterations", 4, "--preset", "digits", "--encoding", "webp", "--json"]
+        done = in_process("synthesize", *line, *options, "--out", out)
+        assert done.exit_code == 0, done.stderr
+        found = done.document
+        assert (found["num_images"], found["num_classes"], found["size"]) == (20, 10, 8)
+        assert found["image_bytes"] == ImageSet.open(out).image_bytes
+        assert found["recipe"]["shift"] == 1, "as the preset says"
+        assert found["recipe"]["iterations"] == 4
+        labels = tmp_path / "labels"
+        again = [*line, "--images", out, "--views", 2, "--out", labels, "--json"]
+        assert in_process("relabel", *again).document["num_views"] == 40
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--mode", "both"], "recover.mode must be class or cross, found both"),
+            (["--encoding", "gif"], "an image encoding is png, webp"),
+            (["--encoding", "jpeg:0"], "a quality from 1 to 95"),
+            (["--lr", -1], "recover.lr must be above 0, found -1.0"),
+            (["--images", "nowhere"], "no images at nowhere"),
+        ],
+        ids=lambda value: value[1] if isinstance(value, list) else "",
+    )
+    def test_wrong_input_is_refused(self, in_process, line, tmp_path, options, message):
+        done = in_process("synthesize", *line, "--ipc", 1, "--out", tmp_path / "out", *options)
+        assert done.exit_code == 2
+        assert message in done.stderr
+
+
+class TestSweep:
+    SMALL: ClassVar = {
+        "name": "recovered",
+        "images.source": "recover",
+        "images.ipc": 3,
+        "images.real": "digits:train",
+        "recover.iterations": 4,
+        "student.epochs": 6,
+        "search.trials": 1,
+        "search.budgets": ["3KB"],
+        "search.k": [2, 3],
+        "teacher.fit_epochs": 1,
+        "confirm.seeds": 1,
+    }
+
+    def test_recovered_images_beside_real_ones_and_found_again(self, tmp_path):
+        config = load_config("digits", self.SMALL)
+        result = run_sweep(config, tmp_path)
+        assert "real" in {point.config["kind"] for point in result.baselines}
+        source = images_source(config, tmp_path / "recovered")
+        assert ImageSet.open(source).num_images == 30
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+        second = run_sweep(load_config("digits", {**self.SMALL, "name": "second", "student.epochs": 7}), tmp_path)
+        assert len(second.points) == 1
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
+        export(result, result.points, tmp_path / "out", "parquet", tmp_path)
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [({"images.real": None}, "images.real=PATH"), ({"images.ipc": None}, "needs images.ipc")],
+        ids=["no training images", "no number of images"],
+    )
+    def test_what_it_needs(self, changed, message, tmp_path):
+        with pytest.raises(ConfigError, match=message):
+            run_sweep(load_config("digits", {**self.SMALL, **changed}), tmp_path)
