@@ -48,7 +48,8 @@ def statistics_to_bytes(statistics: ClassStatistics, fingerprint: str) -> bytes:
     for index, name in enumerate(statistics.means):  # the order of layers is in their numbers
         tensors[f"mean.{index:04d}.{name}"] = statistics.means[name]
         tensors[f"variance.{index:04d}.{name}"] = statistics.variances[name]
-    return bytes(save(tensors, {"format": f"lpqld statistics {FORMAT_VERSION}", "fingerprint": fingerprint}))
+    # One entry: of several, safetensors writes any first, and the bytes would differ from run to run.
+    return bytes(save(tensors, {"lpqld statistics": f"{FORMAT_VERSION} {fingerprint}"}))
 
 
 def statistics_from_bytes(content: bytes) -> ClassStatistics:

@@ -30,7 +30,9 @@ print(json.dumps(done))
 
 
 @pytest.mark.parametrize(
-    ("cpus", "gpus"), [(1, 0), pytest.param(2, 0, marks=pytest.mark.slow), (8, 1)], ids=["1", "2", "8 and a GPU"]
+    ("cpus", "gpus"),
+    [(1, 0), pytest.param(2, 0, marks=pytest.mark.slow), pytest.param(8, 1, marks=pytest.mark.slow)],
+    ids=["1", "2", "8 and a GPU"],
 )
 def test_a_sweep_ends_and_the_next_one_finds_its_labels(tmp_path, cpus, gpus):
     command = [sys.executable, "-c", SWEEPS, str(cpus), str(gpus), str(tmp_path)]
