@@ -32,7 +32,7 @@ from lpqld.fit import fit_teacher
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.recipe import Recipe
-from lpqld.recover import RecoverRecipe
+from lpqld.recover_recipe import RecoverRecipe
 from lpqld.store import write_atomically
 from lpqld.student import Student
 from lpqld.teacher import Teacher, load_teacher, save_teacher

@@ -100,7 +100,7 @@ def relabel(
     from lpqld.relabel import specify
     from lpqld.teacher import choose_device
     from sweeps.cluster import cluster, object_store_for
-    from sweeps.config import ImagesConfig, TeacherConfig, ViewsConfig
+    from sweeps.config import ImagesConfig, ViewsConfig
     from sweeps.data import open_images, open_teacher
     from sweeps.presets import load_config
     from sweeps.relabel import relabel as run
@@ -111,14 +111,7 @@ def relabel(
         ImagesConfig(source=images, ipc=ipc, size=size, seed=seed), skip_bad=skip_bad_images, memory=memory
     )
     network = open_teacher(
-        TeacherConfig(
-            source=str(teacher),
-            architecture=arch,
-            classes=classes,
-            input_size=input_size,
-            mean=options.parse_triple(mean, "--mean"),
-            std=options.parse_triple(std, "--std"),
-        ),
+        options.teacher_config(teacher, arch, classes, input_size, mean, std),
         opened,
     )
     chosen = codec or ("dense" if k is None else "topk")

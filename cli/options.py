@@ -1,11 +1,14 @@
 """Options that several commands share, spelled once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lpqld.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sweeps.config import TeacherConfig
 
 IMAGES_HELP = (
     "Images: a Parquet file, a folder or glob of them, an image folder, a folder that lpqld wrote (each a path or a "
@@ -76,3 +79,23 @@ def parse_triple(text: str | None, option: str) -> tuple[float, float, float] | 
     if len(values) != 3:
         raise ConfigError(f"{option} {text!r}: expected three numbers, such as 0.485,0.456,0.406")
     return values[0], values[1], values[2]
+
+
+def teacher_config(
+    teacher: Path, arch: str | None, classes: str | None, input_size: int | None, mean: str | None, std: str | None
+) -> "TeacherConfig":
+    """What the options above say of a teacher.
+
+    Raises:
+        ConfigError: --mean or --std are not numbers.
+    """
+    from sweeps.config import TeacherConfig
+
+    return TeacherConfig(
+        source=str(teacher),
+        architecture=arch,
+        classes=classes,
+        input_size=input_size,
+        mean=parse_triple(mean, "--mean"),
+        std=parse_triple(std, "--std"),
+    )

@@ -56,10 +56,9 @@ def synthesize(
     from lpqld.image_codec import Encoding
     from lpqld.images import ImageSet
     from lpqld.location import location
-    from lpqld.recover import RecoverRecipe
+    from lpqld.recover_recipe import RecoverRecipe
     from lpqld.training_images import TrainingImages
     from sweeps.cluster import cluster
-    from sweeps.config import TeacherConfig
     from sweeps.data import open_teacher_for
     from sweeps.presets import load_config
     from sweeps.synthesize import SHEETS_FOLDER
@@ -82,14 +81,7 @@ def synthesize(
     chosen = Encoding.parse(encoding)
     opened = TrainingImages.open(images, size=size or input_size)
     network = open_teacher_for(
-        TeacherConfig(
-            source=str(teacher),
-            architecture=arch,
-            classes=classes,
-            input_size=input_size,
-            mean=options.parse_triple(mean, "--mean"),
-            std=options.parse_triple(std, "--std"),
-        ),
+        options.teacher_config(teacher, arch, classes, input_size, mean, std),
         opened.class_names,
     )
     folder, statistics = location(out), location(str(root)) / "statistics"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,22 +37,11 @@ def batch_norm_layers(network: nn.Module, size: int) -> dict[str, _BatchNorm]:
 
 
 @contextmanager
-def watched(layers: dict[str, _BatchNorm]) -> Iterator[dict[str, torch.Tensor]]:
+def watched(layers: Mapping[str, _BatchNorm]) -> Iterator[dict[str, torch.Tensor]]:
     """A dict that every forward pass fills anew with the input of each layer, in the order of the passes."""
     seen: dict[str, torch.Tensor] = {}
-
-    def keep(name: str) -> torch.utils.hooks.RemovableHandle:
-        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            seen[name] = inputs[0]
-
-        return layers[name].register_forward_pre_hook(hook)
-
-    hooks = [keep(name) for name in layers]
-    try:
+    with _hooked(layers, seen.__setitem__):
         yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def mean_and_square(values: torch.Tensor, shift: torch.Tensor, num_groups: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,19 +85,30 @@ def pulled(layers: Mapping[str, _BatchNorm], pulls: Mapping[str, Pull]) -> Itera
     """
     distances: dict[str, torch.Tensor] = {}
 
-    def add(name: str) -> torch.utils.hooks.RemovableHandle:
-        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-            values, pull = inputs[0], pulls[name]
-            if values.numel() == pull.mean.numel():
-                return None  # one number a channel has no variance
-            pulled_values, distances[name] = _Pulled.apply(values, pull)
-            return (pulled_values,)
+    def pull(name: str, values: torch.Tensor) -> torch.Tensor | None:
+        target = pulls[name]
+        if values.numel() == target.mean.numel():
+            return None  # one number a channel has no variance
+        pulled_values: torch.Tensor
+        pulled_values, distances[name] = _Pulled.apply(values, target)
+        return pulled_values
 
-        return layers[name].register_forward_pre_hook(hook)
+    with _hooked(layers, pull):
+        yield distances
+
+
+@contextmanager
+def _hooked(
+    layers: Mapping[str, _BatchNorm], see: Callable[[str, torch.Tensor], torch.Tensor | None]
+) -> Iterator[None]:
+    """`see` gets every layer's name and input; what it returns, unless None, enters the layer instead."""
+
+    def add(name: str) -> torch.utils.hooks.RemovableHandle:
+        return layers[name].register_forward_pre_hook(lambda _module, inputs: see(name, inputs[0]))
 
     hooks = [add(name) for name in layers]
     try:
-        yield distances
+        yield
     finally:
         for hook in hooks:
             hook.remove()

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from lpqld.batch_norm import Pull, batch_norm_layers, pulled
 from lpqld.classes import few
 from lpqld.draws import random_words, uniform
 from lpqld.errors import ConfigError, DataError
+from lpqld.recover_recipe import RecoverRecipe
 from lpqld.render import normalised, resized_crops
 from lpqld.squeeze import ClassStatistics
 from lpqld.teacher import Teacher
@@ -36,92 +36,6 @@ _DRAW_AHEAD = 64  # iterations whose crops are drawn at once
 _LOOK_EVERY = 50  # iterations between two looks at the loss, for which a GPU is waited for
 MAX_IPC = 2**20
 _FEWEST_BATCHES = 8  # so that as many workers have work, where there are as many classes
-
-
-@dataclass(frozen=True)
-class RecoverRecipe:
-    """How images are recovered.
-
-    Attributes:
-        mode: "class": the images of one class together, against its statistics; "cross": one image of many classes
-            together, against the running statistics.
-        iterations: steps of Adam, the learning rate a cosine to 0.
-        lr: at the first step, in units of the teacher's normalised space.
-        betas: of Adam.
-        bn_weight: r_bn.
-        first_layer_weight: w of the first layer; 1 for the others.
-        crop_scale, crop_ratio: of the random crops, as in `views.ViewRule`.
-        flip: mirror half of them.
-        shift: most pixels of the circular shift, in either direction.
-        curriculum: crops go from whole images to `crop_scale` ("linear", "cosine"; CDA, arXiv 2311.18838), or "none".
-        init: "noise" from N(0, 1), or "real" images of the class.
-        batch_size: most images a step, in whole classes (class mode); a class with more has a batch of its own.
-        seed: of everything that is drawn.
-    """
-
-    mode: Literal["class", "cross"] = "class"
-    iterations: int = 1000
-    lr: float = 0.1
-    betas: tuple[float, float] = (0.5, 0.9)
-    bn_weight: float = 0.05
-    first_layer_weight: float = 10.0
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: bool = True
-    shift: int = 4
-    curriculum: Literal["none", "linear", "cosine"] = "none"
-    init: Literal["noise", "real"] = "noise"
-    batch_size: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        low, high = self.crop_scale
-        rules = {
-            "mode must be class or cross": self.mode in ("class", "cross"),
-            "iterations must be at least 1": self.iterations >= 1,
-            "lr must be above 0": 0 < self.lr < math.inf,
-            "betas must be in [0, 1)": len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
-            "bn_weight must be 0 or more": 0 <= self.bn_weight < math.inf,
-            "first_layer_weight must be 0 or more": 0 <= self.first_layer_weight < math.inf,
-            "crop_scale must be 0 < low <= high <= 1": 0 < low <= high <= 1,
-            "crop_ratio must be 0 < low <= high": 0 < self.crop_ratio[0] <= self.crop_ratio[1],
-            "shift must be 0 or more": self.shift >= 0,
-            "curriculum must be none, linear or cosine": self.curriculum in ("none", "linear", "cosine"),
-            "init must be noise or real": self.init in ("noise", "real"),
-            "batch_size must be at least 1": self.batch_size >= 1,
-            "seed must be in [0, 2**64)": 0 <= self.seed < 2**64,
-        }
-        for rule, kept in rules.items():
-            if not kept:
-                raise ConfigError(f"recover.{rule}, found {getattr(self, rule.split(' ')[0])}")
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> RecoverRecipe:
-        """From `to_json`, or the part of it that differs from the defaults.
-
-        Raises:
-            ConfigError: an unknown key, or a value out of range.
-        """
-        unknown = sorted(values.keys() - {field.name for field in fields(cls)})
-        if unknown:
-            raise ConfigError(f"recover has no {', '.join(unknown)}")
-        arguments: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**arguments)
-
-    def smallest_crop(self, iterations: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The lower end of `crop_scale` at each iteration."""
-        low = self.crop_scale[0]
-        done = iterations / self.iterations
-        if self.curriculum == "none":
-            return np.full(len(iterations), low)
-        left = 1 - done if self.curriculum == "linear" else (1 + np.cos(np.pi * done)) / 2
-        return np.minimum(low + (1 - low) * left, self.crop_scale[1])
 
 
 @dataclass(frozen=True)
@@ -273,11 +187,9 @@ class Recoverer:
         with pulled(self._layers, pulls) as distances:
             for iteration, (crop, flip, shift) in enumerate(self._draws(batch)):
                 optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * iteration / recipe.iterations)) / 2
-                views = (
-                    shifted(resized_crops(images, crop, flip), shift)
-                    if recipe.shift
-                    else resized_crops(images, crop, flip)
-                )
+                views = resized_crops(images, crop, flip)
+                if recipe.shift:
+                    views = shifted(views, shift)
                 with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=on_gpu):
                     logits = self._teacher.logits(views.contiguous(memory_format=torch.channels_last))
                 # Classes do not know of each other: the gradient is that of each class alone.

@@ -18,7 +18,6 @@ from lpqld.classes import few
 from lpqld.errors import DataError
 from lpqld.teacher import Teacher
 
-FLOAT_BYTES = 4
 _LIKE_ONE = "statistics are added of one teacher and the same classes"
 
 
@@ -119,11 +118,6 @@ class ClassStatistics:
             {name: values[rows] for name, values in self.means.items()},
             {name: values[rows] for name, values in self.variances.items()},
         )
-
-
-def statistics_bytes(num_classes: int, num_channels: int) -> int:
-    """Bytes of a mean and a variance for each class and channel of all batch-norm layers."""
-    return 2 * FLOAT_BYTES * num_classes * num_channels
 
 
 @torch.inference_mode()

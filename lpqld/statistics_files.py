@@ -71,6 +71,20 @@ def statistics_from_bytes(content: bytes) -> ClassStatistics:
         ) from error
 
 
+def read_chunk(path: Location) -> ClassStatistics:
+    """The statistics in a chunk's file.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing; run the same command again")
+    try:
+        return statistics_from_bytes(path.read_bytes())
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
 def read_statistics(
     folder: Location, num_classes: int, class_ids: Sequence[int] | NDArray[np.int64]
 ) -> ClassStatistics:
@@ -79,15 +93,8 @@ def read_statistics(
     Raises:
         DataError: a chunk is missing or damaged.
     """
-    parts = []
-    for index in np.unique(np.asarray(class_ids) // chunk_size(num_classes)):
-        path = folder / statistics_file(int(index))
-        if not path.is_file():
-            raise DataError(f"{path} is missing; run the same command again")
-        try:
-            parts.append(statistics_from_bytes(path.read_bytes()))
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+    chunks = np.unique(np.asarray(class_ids) // chunk_size(num_classes))
+    parts = [read_chunk(folder / statistics_file(int(index))) for index in chunks]
     joined = ClassStatistics(
         np.concatenate([part.class_ids for part in parts]),
         np.concatenate([part.counts for part in parts]),

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lpqld.errors import ConfigError
 from lpqld.recipe import Recipe
-from lpqld.recover import RecoverRecipe
+from lpqld.recover_recipe import RecoverRecipe
 from lpqld.sizes import parse_size
 from lpqld.views import ViewRule
 

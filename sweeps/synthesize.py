@@ -1,7 +1,7 @@
 """Squeeze and recover on Ray: class-wise statistics of a teacher, then the distilled images that have them.
 
-Statistics are one file a chunk of classes, found again by the fingerprint of teacher and images. Recovered images are
-one file a batch until all are there, so that an interrupted job goes on; then Parquet, and nothing else is kept.
+Recovered images are one file a batch until all are there, so that an interrupted job goes on; then Parquet, and nothing
+else is kept.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,29 +23,20 @@ from lpqld.errors import ConfigError
 from lpqld.image_codec import Encoding
 from lpqld.image_writer import write_parquet
 from lpqld.location import Location
-from lpqld.recover import Batch, Losses, Recoverer, RecoverRecipe, batches_of
-from lpqld.squeeze import ClassStatistics, squeeze
-from lpqld.statistics_files import (
-    chunk_classes,
-    num_chunks,
-    read_statistics,
-    statistics_file,
-    statistics_from_bytes,
-    statistics_to_bytes,
-)
+from lpqld.recover import Batch, Losses, Recoverer, batches_of
+from lpqld.recover_recipe import RecoverRecipe
+from lpqld.statistics_files import read_statistics
 from lpqld.store import canonical_json, fingerprint
 from lpqld.teacher import Teacher
 from lpqld.training_images import TrainingImages
 from sweeps.cluster import use_assigned_resources
-from sweeps.retries import begin, retried, write_retried
-from sweeps.shard_pool import Answer, pool_for, run_shards
+from sweeps.file_shards import FileMaker, Progress, make_files
+from sweeps.retries import write_retried
+from sweeps.squeeze import squeeze_classes
 
 ABOUT_FILE, SHEETS_FOLDER = "recovered.json", "contact-sheets"
 _WORK_FOLDER = ".recover"
-_SQUEEZE_BATCH = 100
 _VERSION = 1
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -62,33 +52,10 @@ class RecoveredImages:
     about: dict[str, Any]
 
 
-class _Squeezer:
-    """An actor: a teacher that sees the images of a chunk of classes."""
-
-    def __init__(self, teacher: Any, images: Any, folder: Location, identity: str, tries: Any) -> None:
-        self._data, self._folder, self._identity, self._tries = (teacher, images), folder, identity, tries
-        self._loaded: tuple[Teacher, TrainingImages, torch.device] | None = None
-
-    def __call__(self, index: int) -> Answer:
-        path = self._folder / statistics_file(index)
-        if not path.exists():
-            begin(self._tries, index, str(path))
-            statistics = retried(lambda: self._statistics(index), f"squeezing for {path.name}")
-            write_retried(path, statistics_to_bytes(statistics, self._identity))
-        return {}
-
-    def _statistics(self, index: int) -> ClassStatistics:
-        if self._loaded is None:
-            device = use_assigned_resources(cpus=1)
-            teacher, images = ray.get(list(self._data))
-            self._loaded = teacher.to(device).to(memory_format=torch.channels_last).eval(), images, device
-        teacher, images, device = self._loaded
-        class_ids = chunk_classes(images.num_classes, index)
-        return squeeze(teacher, images.batches(class_ids, _SQUEEZE_BATCH), class_ids.tolist(), device).statistics()
-
-
-class _BatchRecoverer:
+class _BatchRecoverer(FileMaker):
     """An actor: a teacher that recovers batches of images."""
+
+    doing = "recovering"
 
     def __init__(
         self,
@@ -100,19 +67,14 @@ class _BatchRecoverer:
         folder: Location,
         tries: Any,
     ) -> None:
-        self._data, self._statistics, self._folder, self._tries = (teacher, images), statistics, folder, tries
-        self._recipe, self._ipc = recipe, ipc
+        super().__init__(folder, tries)
+        self._data, self._statistics, self._recipe, self._ipc = (teacher, images), statistics, recipe, ipc
         self._loaded: tuple[Recoverer, TrainingImages, list[Batch]] | None = None
 
-    def __call__(self, index: int) -> Answer:
-        path = self._folder / _batch_file(index)
-        if not path.exists():
-            begin(self._tries, index, str(path))
-            content = retried(lambda: self._recover(index), f"recovering for {path.name}")
-            write_retried(path, content)
-        return {}
+    def name(self, index: int) -> str:
+        return _batch_file(index)
 
-    def _recover(self, index: int) -> bytes:
+    def make(self, index: int) -> bytes:
         if self._loaded is None:
             device = use_assigned_resources(cpus=1)
             teacher, images = ray.get(list(self._data))
@@ -129,38 +91,6 @@ class _BatchRecoverer:
         buffer = io.BytesIO()
         np.savez(buffer, pixels=pixels.numpy(), history=history)
         return buffer.getvalue()
-
-
-def squeeze_classes(
-    teacher: Teacher,
-    images: TrainingImages,
-    root: Location,
-    *,
-    workers: int | None = None,
-    progress: Progress = lambda phase, done, total: None,
-) -> Location:
-    """The folder in `root` with the statistics of every class; made where there are none of this teacher and images.
-
-    Raises:
-        ConfigError: the teacher has no batch norm, or the folder cannot be written.
-        DataError: an image cannot be read, or the teacher gives what is not finite.
-    """
-    identity = fingerprint(canonical_json(["squeeze", _VERSION, teacher.fingerprint, images.fingerprint]))
-    folder, total = (root / identity[:16]).absolute(), num_chunks(images.num_classes)
-    pending = [index for index in range(total) if not _is_whole(folder / statistics_file(index))]
-    progress("squeeze", total - len(pending), total)
-    if pending:
-        arguments = {
-            "teacher": ray.put(teacher.cpu()),
-            "images": ray.put(images),
-            "folder": folder,
-            "identity": identity,
-        }
-        done = total - len(pending)
-        for _ in run_shards(_Squeezer, arguments, pending, **pool_for(len(pending), workers)):
-            done += 1
-            progress("squeeze", done, total)
-    return folder
 
 
 def synthesize(
@@ -202,20 +132,8 @@ def synthesize(
         folder = squeeze_classes(teacher, images, statistics, workers=workers, progress=progress)
     work = (out / _WORK_FOLDER / identity[:16]).absolute()
     pending = [index for index in range(len(batches)) if not (work / _batch_file(index)).exists()]
-    done = len(batches) - len(pending)
-    progress("recover", done, len(batches))
-    if pending:
-        arguments = {
-            "teacher": ray.put(teacher.cpu()),
-            "images": ray.put(images),
-            "statistics": folder,
-            "recipe": recipe,
-            "ipc": ipc,
-            "folder": work,
-        }
-        for _ in run_shards(_BatchRecoverer, arguments, pending, **pool_for(len(pending), workers)):
-            done += 1
-            progress("recover", done, len(batches))
+    arguments = {"teacher": teacher.cpu(), "images": images, "statistics": folder, "recipe": recipe, "ipc": ipc}
+    make_files(_BatchRecoverer, arguments, work, pending, len(batches), "recover", workers, progress)
     about |= {"fingerprint": identity, "class_names": list(images.class_names)}
     return _assemble(out, work, batches, images, about, encoding)
 
@@ -286,14 +204,6 @@ def contact_sheet(pixels: NDArray[np.uint8], columns: int) -> bytes:
 
 def _batch_file(index: int) -> str:
     return f"batch-{index:05d}.npz"
-
-
-def _is_whole(path: Location) -> bool:
-    """Whether a chunk of statistics is there; one that cannot be read is refused, naming it."""
-    if not path.is_file():
-        return False
-    statistics_from_bytes(path.read_bytes())
-    return True
 
 
 def _finished(out: Location, identity: str) -> dict[str, Any] | None:

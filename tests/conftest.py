@@ -117,6 +117,17 @@ def in_process() -> Callable[..., Finished]:
     return run
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """A Ray worker has one thread; sums in another number of them round otherwise."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One small local Ray that all tests in this process share; `sweeps.cluster.cluster` leaves it as it is."""

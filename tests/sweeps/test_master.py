@@ -15,15 +15,7 @@ from tests.checks import equal_labels
 
 CPU = torch.device("cpu")
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("ray_cluster", "one_thread")
 
 
 @pytest.fixture(scope="module")

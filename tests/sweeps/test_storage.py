@@ -29,16 +29,7 @@ CPU = torch.device("cpu")
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
 CLASSES = tuple("0123456789")
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """A Ray worker has one thread; sums in another number of them round otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("ray_cluster", "one_thread")
 
 
 @pytest.fixture(scope="module")

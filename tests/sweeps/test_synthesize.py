@@ -15,7 +15,7 @@ from lpqld.architectures import build
 from lpqld.errors import ConfigError, DataError
 from lpqld.image_codec import Encoding
 from lpqld.images import ImageSet
-from lpqld.recover import RecoverRecipe
+from lpqld.recover_recipe import RecoverRecipe
 from lpqld.squeeze import squeeze
 from lpqld.statistics_files import chunk_classes, num_chunks, read_statistics, statistics_file
 from lpqld.teacher import Teacher, TeacherSpec, save_teacher
@@ -23,22 +23,14 @@ from lpqld.training_images import TrainingImages
 from sweeps.data import TEACHER_FILE
 from sweeps.export import export
 from sweeps.presets import load_config
+from sweeps.squeeze import squeeze_classes
 from sweeps.sweep import run_sweep
 from sweeps.sweep_images import images_source, make_images
-from sweeps.synthesize import ABOUT_FILE, SHEETS_FOLDER, contact_sheet, squeeze_classes, synthesize
+from sweeps.synthesize import ABOUT_FILE, SHEETS_FOLDER, contact_sheet, synthesize
 
 RECIPE = RecoverRecipe(iterations=6, shift=1, batch_size=4)
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """A Ray worker has one thread; sums in another number of them round otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("ray_cluster", "one_thread")
 
 
 @pytest.fixture(scope="module")

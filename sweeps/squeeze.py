@@ -1,0 +1,71 @@
+"""Squeeze on Ray: class-wise statistics of a teacher, one file a chunk of classes.
+
+They are found again by the fingerprint of teacher and images.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+import torch
+
+from lpqld.location import Location
+from lpqld.squeeze import squeeze
+from lpqld.statistics_files import chunk_classes, num_chunks, read_chunk, statistics_file, statistics_to_bytes
+from lpqld.store import canonical_json, fingerprint
+from lpqld.teacher import Teacher
+from lpqld.training_images import TrainingImages
+from sweeps.cluster import use_assigned_resources
+from sweeps.file_shards import FileMaker, Progress, make_files
+
+_SQUEEZE_BATCH = 100
+_VERSION = 1
+
+
+class _Squeezer(FileMaker):
+    """An actor: a teacher that sees the images of a chunk of classes."""
+
+    doing = "squeezing"
+
+    def __init__(self, teacher: Any, images: Any, folder: Location, identity: str, tries: Any) -> None:
+        super().__init__(folder, tries)
+        self._data, self._identity = (teacher, images), identity
+        self._loaded: tuple[Teacher, TrainingImages, torch.device] | None = None
+
+    def name(self, index: int) -> str:
+        return statistics_file(index)
+
+    def make(self, index: int) -> bytes:
+        if self._loaded is None:
+            device = use_assigned_resources(cpus=1)
+            teacher, images = ray.get(list(self._data))
+            self._loaded = teacher.to(device).to(memory_format=torch.channels_last).eval(), images, device
+        teacher, images, device = self._loaded
+        class_ids = chunk_classes(images.num_classes, index)
+        sums = squeeze(teacher, images.batches(class_ids, _SQUEEZE_BATCH), class_ids.tolist(), device)
+        return statistics_to_bytes(sums.statistics(), self._identity)
+
+
+def squeeze_classes(
+    teacher: Teacher,
+    images: TrainingImages,
+    root: Location,
+    *,
+    workers: int | None = None,
+    progress: Progress = lambda phase, done, total: None,
+) -> Location:
+    """The folder in `root` with the statistics of every class; made where there are none of this teacher and images.
+
+    Raises:
+        ConfigError: the teacher has no batch norm, or the folder cannot be written.
+        DataError: an image cannot be read, or the teacher gives what is not finite.
+    """
+    identity = fingerprint(canonical_json(["squeeze", _VERSION, teacher.fingerprint, images.fingerprint]))
+    folder, total = (root / identity[:16]).absolute(), num_chunks(images.num_classes)
+    pending = [index for index in range(total) if not (folder / statistics_file(index)).is_file()]
+    for index in set(range(total)) - set(pending):
+        read_chunk(folder / statistics_file(index))  # a damaged one is refused now
+    arguments = {"teacher": teacher.cpu(), "images": images, "identity": identity}
+    make_files(_Squeezer, arguments, folder, pending, total, "squeeze", workers, progress)
+    return folder
