@@ -1,15 +1,19 @@
-"""Compile hot loops with numba, and keep what was compiled for the next process."""
+"""Compile hot loops with numba, keep what was compiled for the next process, and run it in threads."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import torch
 from numba import config, njit
 
+_PIXELS_PER_THREAD = 2**16
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -28,6 +32,22 @@ def compiled(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Make part of each compiled function that calls it: a call that hands over a whole model is not free."""
     return cast(Function, njit(inline="always")(function))
+
+
+def in_threads(job: Callable[[int, int], object], num_items: int, num_pixels: int) -> None:
+    """Call `job(first, last)` for parts of `num_items` items, in up to `torch.get_num_threads()` threads.
+
+    Args:
+        num_pixels: of all items together; few of them are not worth a thread.
+    """
+    num_threads = max(1, min(torch.get_num_threads(), num_items, num_pixels // _PIXELS_PER_THREAD))
+    parts = list(itertools.pairwise(num_items * part // num_threads for part in range(num_threads + 1)))
+    threads = [threading.Thread(target=job, args=part) for part in parts[1:]]
+    for thread in threads:
+        thread.start()
+    job(*parts[0])
+    for thread in threads:
+        thread.join()
 
 
 @cache

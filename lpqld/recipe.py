@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from lpqld.errors import ConfigError, DataError
+from lpqld.precision import Precision
 from lpqld.temperature import parse_schedule
 
 CALIBRATIONS = ("fit", "paper", "off")
@@ -34,7 +35,7 @@ class Recipe:
         lr_per: whether the learning rate moves every "step" or every "epoch".
         ema: decay of the exponential average of the weights, evaluated in their place, in [0, 1); 0 is off.
         accumulate: parts that a step's views are cut into, whose gradients add up. Only batch norm notices.
-        precision: of the student's network: "float32", "bfloat16" (autocast), or "auto", see `student.Student`.
+        precision: of the student's network: "float32", "bfloat16" (autocast), or "auto", see `precision.uses_bfloat16`.
     """
 
     # Read by pydantic where a configuration holds a recipe: fields that it does not have are refused.
@@ -56,7 +57,7 @@ class Recipe:
     lr_per: Literal["step", "epoch"] = "step"
     ema: float = 0.0
     accumulate: int = 1
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -80,7 +81,7 @@ class Recipe:
             raise ConfigError(f"ema must be in [0, 1), such as 0.999, or 0 for none, found {self.ema}")
         if not 1 <= self.accumulate <= self.batch_size:
             raise ConfigError(f"accumulate must be 1 to the batch size ({self.batch_size}), found {self.accumulate}")
-        if self.precision not in ("auto", "float32", "bfloat16"):
+        if self.precision not in get_args(Precision):
             raise ConfigError(f"precision must be auto, float32 or bfloat16, found {self.precision!r}")
         parse_schedule(self.temperature, self.epochs)
 

@@ -20,10 +20,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from lpqld.batch_norm import Pull, batch_norm_layers, pulled
+from lpqld.batch_norm import batch_norm_layers, pulled
 from lpqld.classes import few
 from lpqld.draws import random_words, uniform
 from lpqld.errors import ConfigError, DataError
+from lpqld.precision import is_depthwise, uses_bfloat16
+from lpqld.pull import Pull
 from lpqld.recover_recipe import RecoverRecipe
 from lpqld.render import normalised, resized_crops
 from lpqld.squeeze import ClassStatistics
@@ -100,6 +102,7 @@ class Recoverer:
         self._teacher = teacher.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self._layers = batch_norm_layers(self._teacher, size)
         self._recipe, self._size, self._device = recipe, size, device
+        self._bfloat16 = uses_bfloat16(recipe.precision, is_depthwise(self._teacher), device)
         self._lowest = normalised(torch.zeros(1, 3, 1, 1, device=device), teacher.mean, teacher.std)
         self._highest = normalised(torch.ones(1, 3, 1, 1, device=device), teacher.mean, teacher.std)
 
@@ -180,17 +183,14 @@ class Recoverer:
         """Recover `images` in place; the classes whose images or loss are not finite."""
         recipe = self._recipe
         images.requires_grad_()
-        optimizer = torch.optim.Adam([images], lr=lr, betas=recipe.betas)
+        optimizer = torch.optim.Adam([images], lr=lr, betas=recipe.betas, fused=True)
         num_groups = len(batch.class_ids) if recipe.mode == "class" else 1
         classes = torch.from_numpy(batch.classes).to(self._device)
-        on_gpu = self._device.type == "cuda"
         with pulled(self._layers, pulls) as distances:
             for iteration, (crop, flip, shift) in enumerate(self._draws(batch)):
                 optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * iteration / recipe.iterations)) / 2
-                views = resized_crops(images, crop, flip)
-                if recipe.shift:
-                    views = shifted(views, shift)
-                with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=on_gpu):
+                views = resized_crops(images, crop, flip, shift if recipe.shift else None)
+                with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
                     logits = self._teacher.logits(views.contiguous(memory_format=torch.channels_last))
                 # Classes do not know of each other: the gradient is that of each class alone.
                 entropy = F.cross_entropy(logits.float(), classes, reduction="sum") * num_groups / len(images)
@@ -201,7 +201,7 @@ class Recoverer:
                     images.clamp_(self._lowest, self._highest)
                 last = iteration + 1 == recipe.iterations
                 if last or iteration % _LOOK_EVERY == 0:
-                    distance = sum(pulls[name].weight * value.item() for name, value in distances.items())
+                    distance = sum(pulls[name].weight * float(value) for name, value in distances.items())
                     parts = entropy.item() / num_groups, distance / num_groups
                     if not math.isfinite(sum(parts)):
                         return self._not_finite(images, batch)
@@ -231,12 +231,3 @@ class Recoverer:
                 torch.from_numpy(shifts.reshape(*shape, 2)).to(self._device),
                 strict=True,
             )
-
-
-def shifted(images: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """Images [B, 3, S, S], each shifted circularly by its own pixels down and right, int64 [B, 2]; gradients pass."""
-    side = images.shape[-1]
-    index = torch.arange(side, device=images.device)
-    rows, columns = ((index - shift[:, axis, None]) % side for axis in (0, 1))
-    flat = (rows[:, :, None] * side + columns[:, None, :]).flatten(1)
-    return images.flatten(2).gather(2, flat[:, None].expand(-1, images.shape[1], -1)).unflatten(2, (side, side))

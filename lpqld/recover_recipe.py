@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.errors import ConfigError
+from lpqld.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class RecoverRecipe:
         curriculum: crops go from whole images to `crop_scale` ("linear", "cosine"; CDA, arXiv 2311.18838), or "none".
         init: "noise" from N(0, 1), or "real" images of the class.
         batch_size: most images a step, in whole classes (class mode); a class with more has a batch of its own.
+        precision: of the teacher: "float32", "bfloat16" (autocast), or "auto", see `precision.uses_bfloat16`.
         seed: of everything that is drawn.
     """
 
@@ -46,6 +48,7 @@ class RecoverRecipe:
     curriculum: Literal["none", "linear", "cosine"] = "none"
     init: Literal["noise", "real"] = "noise"
     batch_size: int = 100
+    precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,6 +66,7 @@ class RecoverRecipe:
             "curriculum must be none, linear or cosine": self.curriculum in ("none", "linear", "cosine"),
             "init must be noise or real": self.init in ("noise", "real"),
             "batch_size must be at least 1": self.batch_size >= 1,
+            "precision must be auto, float32 or bfloat16": self.precision in get_args(Precision),
             "seed must be in [0, 2**64)": 0 <= self.seed < 2**64,
         }
         for rule, kept in rules.items():

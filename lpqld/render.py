@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
 from typing import Any
 
 import numpy as np
@@ -11,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from lpqld.compiled import in_threads
 from lpqld.render_cpu import render_views
 from lpqld.views import ViewParams
-
-_PIXELS_PER_THREAD = 2**16
 
 
 def render(pixels: torch.Tensor, params: ViewParams) -> torch.Tensor:
@@ -53,15 +50,8 @@ def _render_on_cpu(pixels: torch.Tensor, params: ViewParams) -> torch.Tensor:
         params.color,
         views.numpy(),
     )
-    num_threads = max(1, min(torch.get_num_threads(), num_views * side * side // _PIXELS_PER_THREAD))
-    ends = np.linspace(0, num_views, num_threads + 1).astype(int)
-    parts = [(pixels.numpy(), start, end, *arguments) for start, end in itertools.pairwise(ends)]
-    threads = [threading.Thread(target=render_views, args=part) for part in parts[1:]]
-    for thread in threads:
-        thread.start()
-    render_views(*parts[0])
-    for thread in threads:
-        thread.join()
+    source = pixels.numpy()
+    in_threads(lambda first, last: render_views(source, first, last, *arguments), num_views, num_views * side * side)
     return views.permute(0, 3, 1, 2)
 
 
@@ -112,21 +102,26 @@ def _crop(pixels: torch.Tensor, rows: torch.Tensor, crop: torch.Tensor, flip: to
     return resized_crops(pixels[rows].to(torch.float32).div_(255), crop, flip).clamp_(0, 1)
 
 
-def resized_crops(images: torch.Tensor, crop: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """Crops brought to the full side by bilinear interpolation, then flipped; gradients pass.
+def resized_crops(
+    images: torch.Tensor, crop: torch.Tensor, flip: torch.Tensor, shift: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Crops brought to the full side by bilinear interpolation, flipped, then shifted circularly; gradients pass.
 
     Args:
         images: float [B, 3, S, S].
         crop: (top, left, height, width) in shares of the side, [B, 4].
         flip: which to mirror, bool [B].
+        shift: pixels down and right, int64 [B, 2].
     """
-    top, left, height, width = crop.unbind(1)
-    theta = crop.new_zeros(len(images), 2, 3)
-    theta[:, 0, 0] = torch.where(flip, -width, width)
-    theta[:, 0, 2] = 2 * left + width - 1
-    theta[:, 1, 1] = height
-    theta[:, 1, 2] = 2 * top + height - 1
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    side = images.shape[-1]
+    top, left, height, width = crop[:, :, None].unbind(1)
+    pixel = torch.arange(side, device=images.device)
+    rows, columns = (pixel, pixel) if shift is None else ((pixel - shift[:, axis, None]) % side for axis in (0, 1))
+    # grid_sample has the image from -1 to 1; pixel centres are at half pixels.
+    down, right = ((2 * index + 1) / side - 1 for index in (rows, columns))
+    y = down * height + (2 * top + height - 1)
+    x = right * torch.where(flip[:, None], -width, width) + (2 * left + width - 1)
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

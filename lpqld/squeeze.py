@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.batch_norm import batch_norm_layers, mean_and_square, watched
+from lpqld.batch_norm import batch_norm_layers, watched
 from lpqld.classes import few
 from lpqld.errors import DataError
+from lpqld.pull import mean_and_square
 from lpqld.teacher import Teacher
 
 _LIKE_ONE = "statistics are added of one teacher and the same classes"

@@ -8,6 +8,7 @@ from torch import nn
 
 from lpqld.architectures import build, fixed_input_size
 from lpqld.errors import ConfigError
+from lpqld.precision import is_depthwise, uses_bfloat16
 from lpqld.recipe import Recipe
 from lpqld.render import normalised
 
@@ -16,8 +17,7 @@ class Student(nn.Module):
     """A network that takes views in [0, 1] and normalises them itself: [B, 3, S, S] to logits [B, C].
 
     Networks of a fixed input size (most transformers) have views of other sizes resized to it. Weights and views lie
-    channels last. Of precision "auto", the network runs in bfloat16 on CUDA, and on a CPU that has instructions for it
-    unless it has depthwise convolutions (docs/method.md has the measurement); its logits are then bfloat16 too.
+    channels last. In bfloat16 (see `precision.uses_bfloat16`) its logits are bfloat16 too.
     """
 
     mean: torch.Tensor
@@ -30,8 +30,7 @@ class Student(nn.Module):
             torch.manual_seed(seed)
             self.network = build(recipe.architecture, num_classes).to(memory_format=torch.channels_last)
         self.input_size = fixed_input_size(self.network)
-        convolutions = [module for module in self.network.modules() if isinstance(module, nn.Conv2d)]
-        self._has_depthwise = any(convolution.groups > 1 for convolution in convolutions)
+        self._depthwise = is_depthwise(self.network)
         self.register_buffer("mean", torch.tensor(recipe.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(recipe.std)[:, None, None], persistent=False)
 
@@ -47,9 +46,7 @@ class Student(nn.Module):
 
     def uses_bfloat16(self, device: torch.device) -> bool:
         """Whether the network runs in bfloat16 on `device`."""
-        if self.precision != "auto":
-            return self.precision == "bfloat16"
-        return device.type == "cuda" or (device.type == "cpu" and not self._has_depthwise and _cpu_has_bfloat16())
+        return uses_bfloat16(self.precision, self._depthwise, device)
 
     def check_input(self, size: int) -> None:
         """Refuse views of `size` x `size` pixels that the network cannot take.
@@ -69,8 +66,3 @@ class Student(nn.Module):
             ) from error
         finally:
             self.train(was_training)
-
-
-def _cpu_has_bfloat16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

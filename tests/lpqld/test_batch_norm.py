@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lpqld.batch_norm import Pull, mean_and_square, pulled
+from lpqld.batch_norm import pulled
+from lpqld.pull import Pull, mean_and_square
 
 
 def network() -> nn.Sequential:
@@ -45,7 +46,7 @@ def test_value_and_gradient_are_those_of_the_formula(num_groups):
     with pulled(layers, pulls) as measured:
         bare(found).square().sum().backward()
     for name, value in distances.items():
-        assert measured[name].item() == pytest.approx(value.item(), rel=1e-5)
+        assert measured[name] == pytest.approx(value.item(), rel=1e-5)
     torch.testing.assert_close(found.grad.double(), expected.grad, rtol=1e-3, atol=1e-6)
     assert not any(layer._forward_pre_hooks for layer in layers.values())
 

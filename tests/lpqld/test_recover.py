@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lpqld.architectures import build
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
-from lpqld.recover import Batch, Losses, Recoverer, RecoverRecipe, batches_of, shifted
+from lpqld.recover import Batch, Losses, Recoverer, RecoverRecipe, batches_of
+from lpqld.render import resized_crops
 from lpqld.squeeze import ClassStatistics, squeeze
 from lpqld.teacher import Teacher, TeacherSpec
 
@@ -163,9 +164,12 @@ def test_a_curriculum_goes_from_whole_images_to_small_crops():
     assert (RECIPE.smallest_crop(at) == 0.08).all()
 
 
-def test_shifted_is_roll_image_by_image():
-    images, shift = torch.randn(3, 3, 5, 5), torch.tensor([[0, 0], [2, -1], [-3, 4]])
+def test_a_shift_is_a_roll_image_by_image():
+    images, shift = torch.rand(3, 3, 5, 5), torch.tensor([[0, 0], [2, -1], [-3, 4]])
+    whole, flip = torch.tensor([[0.0, 0, 1, 1]]).repeat(3, 1), torch.tensor([False, True, True])
+    flipped = resized_crops(images, whole, flip)
+    torch.testing.assert_close(flipped, torch.where(flip[:, None, None, None], images.flip(3), images))
     expected = torch.stack(
-        [torch.roll(image, tuple(by), (1, 2)) for image, by in zip(images, shift.tolist(), strict=True)]
+        [torch.roll(image, tuple(by), (1, 2)) for image, by in zip(flipped, shift.tolist(), strict=True)]
     )
-    assert torch.equal(shifted(images, shift), expected)
+    torch.testing.assert_close(resized_crops(images, whole, flip, shift), expected)
