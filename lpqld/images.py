@@ -6,38 +6,25 @@ ids, so that a view drawn from (seed, image id, view number) is the same in ever
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
-from lpqld.classes import few, positions
-from lpqld.draws import random_words
+from lpqld.class_samples import first_rows, ranks_in_class, sample_rows, words_of
 from lpqld.errors import ConfigError, DataError
-from lpqld.image_codec import decode_all
-from lpqld.image_sources import read_source
+from lpqld.image_reading import Skipped, read_images, room_for
 from lpqld.image_writer import write_parquet
 from lpqld.location import RemotePath
-from lpqld.memory import ImageMemory, choose_memory, free_host_bytes, mapped_array
+from lpqld.memory import ImageMemory
 from lpqld.store import canonical_json, fingerprint
 
-_SAMPLE_STREAM, _SPLIT_STREAM = 3, 4  # what random words are for; views have the streams before these
-
-
-class Skipped(NamedTuple):
-    """An image that could not be read and was left out: where it stands, and why."""
-
-    origin: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.origin}: not a readable image: {self.reason}"
+_SPLIT_STREAM = 4  # of random words
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +120,9 @@ class ImageSet:
         eval_resize_ratio: float = 1.0,
         skip_bad: bool = False,
         memory: ImageMemory | None = None,
+        sample: tuple[int, int] | None = None,
     ) -> ImageSet:
-        """Read and decode every image at `path`.
+        """Read and decode every image at `path`, or a sample of every class.
 
         Args:
             path: a Parquet file, a directory or glob of them, an image folder, or a built-in set (`digits:train`);
@@ -145,56 +133,20 @@ class ImageSet:
             eval_resize_ratio: 1 or more; 256 / 224 is ImageNet's habit.
             skip_bad: leave unreadable images out and list them in `skipped`, instead of refusing the set.
             memory: "streamed" decodes into a mapped file; None does so where the pixels would fill memory.
+            sample: (n, seed), for `sample_per_class(n, seed)` of the set without decoding the rest of it.
 
         Raises:
             ConfigError: no such path, no common size, no room, or an argument out of range.
             DataError: an unreadable image, table or label, or classes that do not match `class_names`.
         """
-        if size is not None and size < 1:
-            raise ConfigError(f"--size must be 1 pixel or more, found {size}")
-        if not 1 <= eval_resize_ratio < 8:
-            raise ConfigError(f"eval_resize_ratio must be in [1, 8), found {eval_resize_ratio}")
-        path = os.fspath(path) if isinstance(path, os.PathLike) else str(path)
-        source = read_source(path, class_names)
-        pixels, streamed = np.empty((0, 3, 1, 1), dtype=np.uint8), False
-        rows: list[int] = []
-        encoded_bytes, skipped = [], []
-        originals: set[tuple[int, int]] = set()
-        for row, decoded in enumerate(decode_all(source.records, size, eval_resize_ratio)):
-            if decoded.pixels is None:
-                problem = Skipped(source.records[row].origin, decoded.problem)
-                if not skip_bad:
-                    raise DataError(f"{problem}. Repair or remove it, or pass --skip-bad-images to leave it out")
-                skipped.append(problem)
-                continue
-            if not rows:
-                pixels, streamed = _room_for((len(source.records), *decoded.pixels.shape), memory)
-            pixels[len(rows)] = decoded.pixels
-            rows.append(row)
-            encoded_bytes.append(decoded.encoded_bytes)
-            originals.add(decoded.original_size)
-        if not rows:
-            raise DataError(f"{path}: none of its {len(source.records)} images can be read; the first: {skipped[0]}")
-        labels = np.array([source.records[row].label for row in rows], dtype=np.int64)
-        names = source.class_names
-        if class_names is not None:
-            labels, names = _map_labels(labels, names, tuple(class_names), path), tuple(class_names)
-        return cls(
-            pixels=torch.from_numpy(pixels[: len(rows)]),
-            labels=torch.from_numpy(labels),
-            class_names=names,
-            ids=source.ids[rows],
-            encoded_bytes=np.array(encoded_bytes, dtype=np.int64),
-            source=path,
-            resize=_describe_resize(originals, pixels.shape[-1], eval_resize_ratio),
-            skipped=tuple(skipped),
-            streamed=streamed,
-        )
+        early = None if skip_bad else sample  # which images can be read is known only once all are decoded
+        images = cls(**read_images(path, size, class_names, eval_resize_ratio, skip_bad, memory, early))
+        return images if sample is None or sample is early else images.sample_per_class(*sample)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> ImageSet:
         """The images at `rows` of this set, in that order, with their ids."""
         index = np.ascontiguousarray(rows, dtype=np.int64)
-        pixels, streamed = _room_for((len(index), *self.pixels.shape[1:]), None if self.streamed else "shared")
+        pixels, streamed = room_for((len(index), *self.pixels.shape[1:]), None if self.streamed else "shared")
         torch.index_select(self.pixels, 0, torch.from_numpy(index), out=torch.from_numpy(pixels))
         return replace(
             self,
@@ -212,7 +164,8 @@ class ImageSet:
             ConfigError: `n` is below 1.
             DataError: a class has fewer than `n` images.
         """
-        return self._first_per_class(n, np.arange(self.num_images))
+        order = np.arange(self.num_images)
+        return self.take(first_rows(self.labels.numpy(), order, self.class_names, n, self.source))
 
     def sample_per_class(self, n: int, seed: int) -> ImageSet:
         """The first `n` images of a permutation of each class by (seed, id), in its order, class after class.
@@ -223,7 +176,7 @@ class ImageSet:
             ConfigError: `n` is below 1.
             DataError: a class has fewer than `n` images.
         """
-        return self._first_per_class(n, np.argsort(self._words(seed, _SAMPLE_STREAM), kind="stable"))
+        return self.take(sample_rows(self.labels.numpy(), self.ids, self.class_names, n, seed, self.source))
 
     def split(self, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
         """Two stratified parts by (seed, id), `fraction` of every class (within one image) and the rest.
@@ -235,7 +188,7 @@ class ImageSet:
         if not 0 < fraction < 1:
             raise ConfigError(f"the fraction of a split must be between 0 and 1, found {fraction}")
         order, starts = self._by_class
-        words = self._words(seed, _SPLIT_STREAM)
+        words = words_of(seed, _SPLIT_STREAM, self.ids)
         ends = np.floor(starts * fraction + 0.5).astype(np.int64)  # rounding the running total keeps the whole exact
         first = np.zeros(self.num_images, dtype=bool)
         for label in range(self.num_classes):
@@ -289,63 +242,3 @@ class ImageSet:
         labels = self.labels.numpy()
         starts = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=self.num_classes))])
         return np.argsort(labels, kind="stable"), starts
-
-    def _words(self, seed: int, stream: int) -> np.ndarray:
-        return random_words(seed % 2**64, stream, self.ids, np.zeros_like(self.ids), block=0)[0]
-
-    def _first_per_class(self, n: int, order: np.ndarray) -> ImageSet:
-        if n < 1:
-            raise ConfigError(f"images per class (--ipc) must be 1 or more, found {n}")
-        counts = np.bincount(self.labels.numpy(), minlength=self.num_classes)
-        short = [f"{self.class_names[label]} has {counts[label]}" for label in np.flatnonzero(counts < n)]
-        if short:
-            raise DataError(f"{self.source}: {n} images per class (--ipc) are asked for, but class {few(short)}")
-        by_class = order[np.argsort(self.labels.numpy()[order], kind="stable")]
-        _, starts = self._by_class
-        return self.take(np.concatenate([by_class[start : start + n] for start in starts[:-1]]))
-
-
-def ranks_in_class(labels: np.ndarray) -> np.ndarray:
-    """int64 [N]: position of each of `labels` [N] among those that are equal to it, from 0."""
-    order = np.argsort(labels, kind="stable")
-    by_class = labels[order]
-    ranks = np.empty(len(labels), dtype=np.int64)
-    ranks[order] = np.arange(len(labels)) - np.searchsorted(by_class, by_class)
-    return ranks
-
-
-def _room_for(shape: tuple[int, ...], memory: ImageMemory | None) -> tuple[np.ndarray, bool]:
-    """Room for pixels, and whether it is in a mapped file."""
-    memory = memory or choose_memory(math.prod(shape), device_bytes=None, host_bytes=free_host_bytes())
-    return (mapped_array(shape), True) if memory == "streamed" else (np.empty(shape, dtype=np.uint8), False)
-
-
-def _map_labels(labels: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...], path: str) -> np.ndarray:
-    """Labels as positions in `wanted`, matched by name."""
-    hint = "Class names come from the Parquet schema, a classes.json beside the file, or the subfolders"
-    absent = [name for name, place in zip(wanted, positions(wanted, names), strict=True) if place is None]
-    if absent:
-        raise DataError(
-            f"{path}: no class in the evaluation set for {len(absent)} of the {len(wanted)} classes of the images:"
-            f" {few(absent)} (it has {len(names)}: {few(names)}). {hint}"
-        )
-    places = positions(names, wanted)
-    extra = [names[label] for label in np.unique(labels) if places[label] is None]
-    if extra:
-        raise DataError(
-            f"{path}: {len(extra)} classes of the evaluation set are not among the {len(wanted)} of the images:"
-            f" {few(extra)}. Leave their images out. {hint}"
-        )
-    return np.array([-1 if place is None else place for place in places], dtype=np.int64)[labels]
-
-
-def _describe_resize(originals: set[tuple[int, int]], size: int, eval_resize_ratio: float) -> str | None:
-    changed = originals - {(size, size)}
-    if not changed:
-        return None
-    width, height = min(changed)
-    one = len(originals) == 1
-    before = (f"{width}" if width == height else f"{width}x{height}") if one else "mixed"
-    side = round(size * eval_resize_ratio)
-    crop = f", centre crop {size}" if side != size or (one and width != height) or not one else ""
-    return f"bicubic {before}->{side}{crop}"

@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lpqld.class_samples import ranks_in_class
 from lpqld.draws import permutation, random_words, uniform
 from lpqld.errors import ConfigError
 from lpqld.fields import Fields
-from lpqld.images import ImageSet, ranks_in_class
+from lpqld.images import ImageSet
 
 RULE_VERSION = 1
 _VIEW_STREAM, _ORDER_STREAM = 1, 2

@@ -37,8 +37,8 @@ def open_images(
     """
     path = source or config.source
     assert path is not None, "require_data comes first"
-    images = ImageSet.open(path, size=config.size, skip_bad=skip_bad, memory=memory)
-    return images if config.ipc is None else images.sample_per_class(config.ipc, config.seed)
+    sample = None if config.ipc is None else (config.ipc, config.seed)
+    return ImageSet.open(path, size=config.size, skip_bad=skip_bad, memory=memory, sample=sample)
 
 
 def open_evaluation(config: EvalConfig, images: ImageSet) -> Evaluation:

@@ -10,7 +10,8 @@ from lpqld.budget import PrefixSizes
 from lpqld.codec import Dense, TopK
 from lpqld.compress import encode, keep_share, smaller_codec
 from lpqld.errors import ConfigError
-from lpqld.images import ImageSet, Skipped
+from lpqld.image_reading import Skipped
+from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from tests.checks import equal_logits, made_up_labels
 

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from lpqld import image_reading
 from lpqld.errors import ConfigError, DataError
+from lpqld.image_codec import decode_all
 from lpqld.images import ImageSet
 
 
@@ -335,3 +337,19 @@ class TestSelect:
             images.select(images.ids, other.fingerprint)
         assert images.fingerprint in str(caught.value)
         assert other.fingerprint in str(caught.value)
+
+
+@pytest.mark.parametrize("class_names", [None, ["9", "1", "0", "2", "3", "4", "5", "6", "7", "8"]])
+def test_a_sample_is_opened_without_decoding_the_rest(monkeypatch, class_names):
+    whole, decoded = ImageSet.open("digits:val", class_names=class_names), []
+    monkeypatch.setattr(
+        image_reading, "decode_all", lambda records, *rest: decode_all(decoded.extend(records) or records, *rest)
+    )
+    opened = ImageSet.open("digits:val", class_names=class_names, sample=(3, 7))
+    expected = whole.sample_per_class(3, 7)
+    assert opened.fingerprint == expected.fingerprint
+    assert opened.ids.tolist() == expected.ids.tolist()
+    assert opened.class_names == expected.class_names
+    assert len(decoded) == 30
+    with pytest.raises(DataError, match=r"digits:val: 99 images per class \(--ipc\) are asked for, but class"):
+        ImageSet.open("digits:val", sample=(99, 7))
