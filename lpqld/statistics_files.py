@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from lpqld.location import Location
 from lpqld.squeeze import ClassStatistics
 
 FORMAT_VERSION = 1
+_ENTRY = "lpqld statistics"  # of the metadata
 _MOST_CLASSES, _CHUNKS = 64, 64  # of a chunk; chunks where there are as many classes
 
 
@@ -38,6 +41,51 @@ def statistics_file(index: int) -> str:
     return f"statistics-{index:05d}.safetensors"
 
 
+@dataclass(frozen=True)
+class StatisticsFolder:
+    """Statistics of all classes, in the files of one folder.
+
+    Attributes:
+        folder: where they lie.
+        num_classes: of the images.
+        fingerprint: of teacher and images, which every file has.
+    """
+
+    folder: Location
+    num_classes: int
+    fingerprint: str
+
+    def path(self, index: int) -> Location:
+        """Of a chunk's file."""
+        return self.folder / statistics_file(index)
+
+    def read_chunk(self, index: int) -> ClassStatistics:
+        """The statistics of a chunk of classes.
+
+        Raises:
+            DataError: its file is missing or damaged, or of another teacher or other images.
+        """
+        path = self.path(index)
+        if not path.is_file():
+            raise DataError(f"{path} is missing; run the same command again")
+        try:
+            return statistics_from_bytes(path.read_bytes(), self.fingerprint)
+        except DataError as error:
+            raise DataError(f"{path}: {error}; delete it and run the same command again") from error
+
+    def read(self, class_ids: Sequence[int] | NDArray[np.int64]) -> ClassStatistics:
+        """The statistics of some classes, from the chunks that hold them; errors as of `read_chunk`."""
+        chunks = np.unique(np.asarray(class_ids) // chunk_size(self.num_classes))
+        parts = [self.read_chunk(int(index)) for index in chunks]
+        joined = ClassStatistics(
+            np.concatenate([part.class_ids for part in parts]),
+            np.concatenate([part.counts for part in parts]),
+            {name: np.concatenate([part.means[name] for part in parts]) for name in parts[0].means},
+            {name: np.concatenate([part.variances[name] for part in parts]) for name in parts[0].variances},
+        )
+        return joined.take(class_ids)
+
+
 def statistics_to_bytes(statistics: ClassStatistics, fingerprint: str) -> bytes:
     """A chunk's file.
 
@@ -49,56 +97,35 @@ def statistics_to_bytes(statistics: ClassStatistics, fingerprint: str) -> bytes:
         tensors[f"mean.{index:04d}.{name}"] = statistics.means[name]
         tensors[f"variance.{index:04d}.{name}"] = statistics.variances[name]
     # One entry: of several, safetensors writes any first, and the bytes would differ from run to run.
-    return bytes(save(tensors, {"lpqld statistics": f"{FORMAT_VERSION} {fingerprint}"}))
+    return bytes(save(tensors, {_ENTRY: f"{FORMAT_VERSION} {fingerprint}"}))
 
 
-def statistics_from_bytes(content: bytes) -> ClassStatistics:
+def statistics_from_bytes(content: bytes, fingerprint: str) -> ClassStatistics:
     """The statistics in a chunk's file.
 
     Raises:
-        DataError: it is none.
+        DataError: it is none, or of another fingerprint.
     """
     try:
         tensors = load(content)
+        found = str(_metadata(content).get(_ENTRY))
         means, variances = (
             {name.split(".", 2)[2]: values for name, values in sorted(tensors.items()) if name.startswith(kind)}
             for kind in ("mean.", "variance.")
         )
-        return ClassStatistics(tensors["class_ids"], tensors["counts"], means, variances)
+        statistics = ClassStatistics(tensors["class_ids"], tensors["counts"], means, variances)
     except (SafetensorError, KeyError, IndexError, ValueError) as error:
+        raise DataError(f"this is no file of class statistics ({error})") from error
+    if found != f"{FORMAT_VERSION} {fingerprint}":
         raise DataError(
-            f"this is no file of class statistics ({error}); delete it and run the same command again"
-        ) from error
+            f"these class statistics are of another teacher or other images: expected version and fingerprint "
+            f"{FORMAT_VERSION} {fingerprint}, found {found}"
+        )
+    return statistics
 
 
-def read_chunk(path: Location) -> ClassStatistics:
-    """The statistics in a chunk's file.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} is missing; run the same command again")
-    try:
-        return statistics_from_bytes(path.read_bytes())
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-
-
-def read_statistics(
-    folder: Location, num_classes: int, class_ids: Sequence[int] | NDArray[np.int64]
-) -> ClassStatistics:
-    """The statistics of some classes, from the chunks that hold them.
-
-    Raises:
-        DataError: a chunk is missing or damaged.
-    """
-    chunks = np.unique(np.asarray(class_ids) // chunk_size(num_classes))
-    parts = [read_chunk(folder / statistics_file(int(index))) for index in chunks]
-    joined = ClassStatistics(
-        np.concatenate([part.class_ids for part in parts]),
-        np.concatenate([part.counts for part in parts]),
-        {name: np.concatenate([part.means[name] for part in parts]) for name in parts[0].means},
-        {name: np.concatenate([part.variances[name] for part in parts]) for name in parts[0].variances},
-    )
-    return joined.take(class_ids)
+def _metadata(content: bytes) -> dict[str, str]:
+    """Of a safetensors file, which has the length of its header first."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    return metadata

@@ -12,7 +12,13 @@ import torch
 
 from lpqld.location import Location
 from lpqld.squeeze import squeeze
-from lpqld.statistics_files import chunk_classes, num_chunks, read_chunk, statistics_file, statistics_to_bytes
+from lpqld.statistics_files import (
+    StatisticsFolder,
+    chunk_classes,
+    num_chunks,
+    statistics_file,
+    statistics_to_bytes,
+)
 from lpqld.store import canonical_json, fingerprint
 from lpqld.teacher import Teacher
 from lpqld.training_images import TrainingImages
@@ -54,18 +60,19 @@ def squeeze_classes(
     *,
     workers: int | None = None,
     progress: Progress = lambda phase, done, total: None,
-) -> Location:
-    """The folder in `root` with the statistics of every class; made where there are none of this teacher and images.
+) -> StatisticsFolder:
+    """The statistics of every class, in a folder of `root`; made where there are none of this teacher and images.
 
     Raises:
         ConfigError: the teacher has no batch norm, or the folder cannot be written.
-        DataError: an image cannot be read, or the teacher gives what is not finite.
+        DataError: an image cannot be read, the teacher gives what is not finite, or a file that is there is damaged.
     """
     identity = fingerprint(canonical_json(["squeeze", _VERSION, teacher.fingerprint, images.fingerprint]))
-    folder, total = (root / identity[:16]).absolute(), num_chunks(images.num_classes)
-    pending = [index for index in range(total) if not (folder / statistics_file(index)).is_file()]
-    for index in set(range(total)) - set(pending):
-        read_chunk(folder / statistics_file(index))  # a damaged one is refused now
+    statistics = StatisticsFolder((root / identity[:16]).absolute(), images.num_classes, identity)
+    total = num_chunks(images.num_classes)
+    pending = [index for index in range(total) if not statistics.path(index).is_file()]
+    for index in sorted(set(range(total)) - set(pending)):
+        statistics.read_chunk(index)  # a damaged one is refused now
     arguments = {"teacher": teacher.cpu(), "images": images, "identity": identity}
-    make_files(_Squeezer, arguments, folder, pending, total, "squeeze", workers, progress)
-    return folder
+    make_files(_Squeezer, arguments, statistics.folder, pending, total, "squeeze", workers, progress)
+    return statistics

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lpqld.errors import ConfigError
+from lpqld.errors import ConfigError, DataError
 from lpqld.image_codec import Encoding
 from lpqld.image_writer import write_parquet
 from lpqld.location import Location
 from lpqld.recover import Batch, Losses, Recoverer, batches_of
 from lpqld.recover_recipe import RecoverRecipe
-from lpqld.statistics_files import read_statistics
+from lpqld.statistics_files import StatisticsFolder
 from lpqld.store import canonical_json, fingerprint
 from lpqld.teacher import Teacher
 from lpqld.training_images import TrainingImages
@@ -61,7 +63,7 @@ class _BatchRecoverer(FileMaker):
         self,
         teacher: Any,
         images: Any,
-        statistics: Location,
+        statistics: StatisticsFolder | None,
         recipe: RecoverRecipe,
         ipc: int,
         folder: Location,
@@ -83,9 +85,7 @@ class _BatchRecoverer(FileMaker):
         recoverer, images, batches = self._loaded
         batch, seen = batches[index], list[Losses]()
         real = None if self._recipe.init == "noise" else images.sample(batch.classes, batch.numbers, self._recipe.seed)
-        statistics = None
-        if self._recipe.mode == "class":
-            statistics = read_statistics(self._statistics, images.num_classes, batch.class_ids)
+        statistics = None if self._statistics is None else self._statistics.read(batch.class_ids)
         pixels = recoverer.recover(batch, statistics, real, seen.append)
         history = np.array([[loss.iteration, loss.cross_entropy, loss.batch_norm] for loss in seen])
         buffer = io.BytesIO()
@@ -127,12 +127,12 @@ def synthesize(
         progress("recover", len(batches), len(batches))
         return RecoveredImages(out, found)
     Recoverer(teacher, recipe, images.size, torch.device("cpu"))  # a teacher that will not do is refused now
-    folder = statistics
+    squeezed = None
     if recipe.mode == "class":
-        folder = squeeze_classes(teacher, images, statistics, workers=workers, progress=progress)
+        squeezed = squeeze_classes(teacher, images, statistics, workers=workers, progress=progress)
     work = (out / _WORK_FOLDER / identity[:16]).absolute()
     pending = [index for index in range(len(batches)) if not (work / _batch_file(index)).exists()]
-    arguments = {"teacher": teacher.cpu(), "images": images, "statistics": folder, "recipe": recipe, "ipc": ipc}
+    arguments = {"teacher": teacher.cpu(), "images": images, "statistics": squeezed, "recipe": recipe, "ipc": ipc}
     make_files(_BatchRecoverer, arguments, work, pending, len(batches), "recover", workers, progress)
     about |= {"fingerprint": identity, "class_names": list(images.class_names)}
     return _assemble(out, work, batches, images, about, encoding)
@@ -171,11 +171,11 @@ def _assemble(
     ipc, losses = about["ipc"], []
     pixels = np.empty((images.num_classes * ipc, 3, images.size, images.size), dtype=np.uint8)
     for index, batch in enumerate(batches):
-        with np.load(io.BytesIO((work / _batch_file(index)).read_bytes())) as content:
-            pixels[batch.classes * ipc + batch.numbers] = content["pixels"]
-            losses.append(content["history"].tolist())
-            sheet = contact_sheet(content["pixels"], ipc if about["recipe"]["mode"] == "class" else 10)
-            write_retried(out / SHEETS_FOLDER / f"batch-{index:05d}.png", sheet)
+        some, history = _read_batch(work / _batch_file(index))
+        pixels[batch.classes * ipc + batch.numbers] = some
+        losses.append(history.tolist())
+        sheet = contact_sheet(some, ipc if about["recipe"]["mode"] == "class" else 10)
+        write_retried(out / SHEETS_FOLDER / f"batch-{index:05d}.png", sheet)
     rows = np.arange(len(pixels))
     write_parquet(out, pixels, rows // ipc, rows, images.class_names, encoding)
     about["losses"] = losses  # of each batch: iteration, cross-entropy, batch norm
@@ -200,6 +200,17 @@ def contact_sheet(pixels: NDArray[np.uint8], columns: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def _read_batch(path: Location) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Images [B, 3, S, S] and losses of a batch."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as content:
+            return content["pixels"], content["history"]
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{path}: this batch of recovered images is damaged ({error}); delete it and run the same command again"
+        ) from error
 
 
 def _batch_file(index: int) -> str:

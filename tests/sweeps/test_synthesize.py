@@ -17,7 +17,7 @@ from lpqld.image_codec import Encoding
 from lpqld.images import ImageSet
 from lpqld.recover_recipe import RecoverRecipe
 from lpqld.squeeze import squeeze
-from lpqld.statistics_files import chunk_classes, num_chunks, read_statistics, statistics_file
+from lpqld.statistics_files import StatisticsFolder, chunk_classes, num_chunks, statistics_to_bytes
 from lpqld.teacher import Teacher, TeacherSpec, save_teacher
 from lpqld.training_images import TrainingImages
 from sweeps.data import TEACHER_FILE
@@ -46,7 +46,7 @@ def teacher() -> Teacher:
 
 
 @pytest.fixture(scope="module")
-def statistics(images, teacher, tmp_path_factory) -> Path:
+def statistics(images, teacher, tmp_path_factory) -> StatisticsFolder:
     return squeeze_classes(teacher, images, tmp_path_factory.mktemp("statistics"))
 
 
@@ -55,13 +55,13 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def made(teacher, images, statistics, out, recipe=RECIPE, **options) -> ImageSet:
-    synthesize(teacher, images, recipe, 2, out, statistics.parent, **options)
+    synthesize(teacher, images, recipe, 2, out, statistics.folder.parent, **options)
     return ImageSet.open(out)
 
 
 class TestSqueeze:
     def test_files_hold_what_one_process_finds(self, images, teacher, statistics):
-        found = read_statistics(statistics, 10, range(10))
+        found = statistics.read(range(10))
         pixels = ImageSet.open("digits:train")
         for label in range(10):
             chosen = pixels.pixels[pixels.labels == label]
@@ -77,21 +77,24 @@ class TestSqueeze:
         assert found.counts.tolist() == images.counts.tolist()
 
     def test_they_are_found_again(self, images, teacher, statistics):
-        before = {path: path.stat().st_mtime_ns for path in statistics.iterdir()}
+        before = {path: path.stat().st_mtime_ns for path in statistics.folder.iterdir()}
         seen = []
-        folder = squeeze_classes(teacher, images, statistics.parent, progress=lambda *args: seen.append(args))
+        folder = squeeze_classes(teacher, images, statistics.folder.parent, progress=lambda *args: seen.append(args))
         assert folder == statistics
-        assert {path: path.stat().st_mtime_ns for path in statistics.iterdir()} == before
+        assert {path: path.stat().st_mtime_ns for path in statistics.folder.iterdir()} == before
         assert seen == [("squeeze", 10, 10)]
 
     def test_a_missing_chunk_is_made_again_and_a_damaged_one_is_named(self, images, teacher, statistics):
-        path = statistics / statistics_file(3)
+        path = statistics.path(3)
         content = path.read_bytes()
         path.write_bytes(content[:100])
         with pytest.raises(DataError, match="no file of class statistics"):
-            squeeze_classes(teacher, images, statistics.parent)
+            squeeze_classes(teacher, images, statistics.folder.parent)
+        path.write_bytes(statistics_to_bytes(statistics.read_chunk(2), "another"))
+        with pytest.raises(DataError, match=f"{path}: these class statistics are of another teacher.* found 1 another"):
+            squeeze_classes(teacher, images, statistics.folder.parent)
         path.unlink()
-        squeeze_classes(teacher, images, statistics.parent, workers=1)
+        squeeze_classes(teacher, images, statistics.folder.parent, workers=1)
         assert path.read_bytes() == content
 
     def test_chunks_cover_every_class_once(self):
@@ -124,6 +127,20 @@ class TestRecover:
         made(teacher, images, statistics, tmp_path / "out", workers=1)
         assert files(tmp_path / "out") == files(recovered)
 
+    def test_a_damaged_batch_is_named_and_made_again_once_it_is_deleted(
+        self, recovered, images, teacher, statistics, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr("sweeps.synthesize._assemble", lambda *_: None)  # as if killed before
+        synthesize(teacher, images, RECIPE, 2, tmp_path / "out", statistics.folder.parent)
+        monkeypatch.undo()
+        (batch,) = (tmp_path / "out").rglob("batch-00003.npz")
+        batch.write_bytes(batch.read_bytes()[:500])
+        with pytest.raises(DataError, match=r"batch-00003.npz: this batch of recovered images is damaged .*delete it"):
+            made(teacher, images, statistics, tmp_path / "out")
+        batch.unlink()
+        made(teacher, images, statistics, tmp_path / "out")
+        assert files(tmp_path / "out") == files(recovered)
+
     def test_a_finished_folder_is_left_alone(self, recovered, images, teacher, statistics):
         before = {path: path.stat().st_mtime_ns for path in recovered.rglob("*")}
         made(teacher, images, statistics, recovered)
@@ -148,7 +165,7 @@ class TestRecover:
     def test_a_teacher_without_batch_norm_is_refused_at_once(self, images, statistics, tmp_path):
         vision = Teacher(build("deit_tiny_patch16_224", 10), TeacherSpec("deit_tiny_patch16_224", 10, input_size=224))
         with pytest.raises(ConfigError, match="no batch norm"):
-            synthesize(vision, replace(images, size=224), RECIPE, 1, tmp_path / "out", statistics.parent)
+            synthesize(vision, replace(images, size=224), RECIPE, 1, tmp_path / "out", statistics.folder.parent)
 
 
 def test_a_contact_sheet_has_every_image_in_rows():
