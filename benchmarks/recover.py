@@ -1,11 +1,11 @@
 """Recovered images, class-wise and cross-class, beside random real ones: how varied they are and what they teach.
 
-Run as `python benchmarks/recover.py [--only cifar10-10] [--seeds 3] [--table]`, with the package installed. For each
-case (CIFAR-10 with the pretrained ResNet-20, IPC 10 and 50; tiny200 at 32 px with a ResNet-20 fitted here, IPC 10):
-recover images as the presets do, measure the teacher's within-class similarity and accuracy on them, label 300 views of
-each with the teacher, and train students on all labels and on a fortieth of them (the first views of every image). Each
-finished piece is kept: images and labels in `--cache`, students beside this script. The data lies at
-`LPQLD_SHARED_DATA` or `../shared/data`; hours on a CPU.
+Run as `python benchmarks/recover.py [--only cifar10-10] [--seeds 3] [--table] [--figure recover.png]`, with the package
+installed. For each case (CIFAR-10 with the pretrained ResNet-20, IPC 10 and 50; tiny200 at 32 px with a ResNet-20
+fitted here, IPC 10): recover images with the defaults, measure the teacher's within-class similarity and accuracy on
+them, label a view of each for every epoch, and train students on all labels and on a fortieth of them (the first views
+of every image). Each finished piece is kept: images and labels in `--cache`, students beside this script. The data lies
+at `LPQLD_SHAREDDATA` or `../shared/data`; hours on a CPU, where students train side by side, a CPU each.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from label_students import cpu_name, master_labels, versions
+from matplotlib.figure import Figure
 from relabel_speed import DATA
 
 from lpqld.dataset import ViewDataset
@@ -39,12 +41,11 @@ from lpqld.teacher import Teacher, load_teacher, save_teacher
 from lpqld.training import train
 from lpqld.training_images import TrainingImages
 from lpqld.views import ViewRule
-from sweeps.cluster import cluster
+from sweeps.cluster import cluster, num_gpus, use_assigned_resources
 from sweeps.synthesize import synthesize
 
 _CPU = torch.device("cpu")
-KINDS, LABELS = ("class", "cross", "real"), {"all": 1, "1/40": 40}
-VIEWS_PER_IMAGE = 300
+KINDS, LABELS = ("class", "cross", "real"), {"all": 1, "1-40": 40}
 RULE = ViewRule(crop_scale=(0.25, 1.0))
 _SIZE, _FIT_EPOCHS = 32, 60
 
@@ -58,11 +59,9 @@ class Case:
     test: Path
     ipc: int
     epochs: int
-    recover: RecoverRecipe
 
-    def teacher(self, cache: Path) -> Teacher:
+    def teacher(self, names: Sequence[str], cache: Path) -> Teacher:
         """The pretrained teacher, or one fitted to the training images and kept in `cache`."""
-        names = TrainingImages.open(str(self.train), size=_SIZE).class_names
         if self.name.startswith("cifar10"):
             path, architecture = DATA / "weights" / "resnet20-12fca82f.th", "cifar_resnet20"
             return load_teacher(path, architecture=architecture, image_class_names=names)
@@ -76,9 +75,9 @@ class Case:
 CIFAR = DATA / "cifar10" / "train10k.parquet", DATA / "cifar10" / "test.parquet"
 TINY = DATA / "tiny200" / "train.parquet", DATA / "tiny200" / "val.parquet"
 CASES = (
-    Case("cifar10-10", *CIFAR, 10, 300, RecoverRecipe()),
-    Case("cifar10-50", *CIFAR, 50, 300, RecoverRecipe()),
-    Case("tiny200-10", *TINY, 10, 300, RecoverRecipe()),
+    Case("cifar10-10", *CIFAR, 10, 300),
+    Case("cifar10-50", *CIFAR, 50, 120),
+    Case("tiny200-10", *TINY, 10, 80),
 )
 
 
@@ -86,53 +85,67 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], help="some cases")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--table", action="store_true", help="print what is there already, in Markdown")
+    parser.add_argument("--table", action="store_true", help="print what is there already, in Markdown, and stop")
+    parser.add_argument("--figure", type=Path, help="where to draw what is there")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "recover")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-recover")
     arguments = parser.parse_args()
     chosen = [case for case in CASES if arguments.only is None or case.name in arguments.only]
     if not arguments.table:
-        for case in chosen:
-            run(case, arguments.seeds, arguments.out, arguments.cache)
-    print(table(chosen, arguments.out))
+        with cluster(None):
+            for case in chosen:
+                run(case, arguments.seeds, arguments.out, arguments.cache)
+    rows = [row for case in chosen for row in rows_of(case, arguments.out)]
+    print(table(rows))
+    if arguments.figure:
+        figure(rows).savefig(arguments.figure, dpi=150)
 
 
 def run(case: Case, seeds: int, out: Path, cache: Path) -> None:
     """Everything of a case that is not there yet."""
-    teacher = case.teacher(cache)
-    test = ImageSet.open(
-        str(case.test), size=_SIZE, class_names=TrainingImages.open(str(case.train), size=_SIZE).class_names
-    )
+    training = TrainingImages.open(str(case.train), size=_SIZE)
+    teacher = case.teacher(training.class_names, cache)
+    test = ImageSet.open(str(case.test), size=_SIZE, class_names=training.class_names)
     for kind in KINDS:
-        images = images_of(case, kind, teacher, cache)
-        kept(out / f"{case.name}-{kind}.json", lambda images=images: measure(teacher, images, test))  # type: ignore[misc]
-        labels: Labels | None = None
-        for seed in range(seeds):
-            for name, divisor in LABELS.items():
-                path = out / f"{case.name}-{kind}-{name.replace('/', '-')}-seed{seed}.json"
-                if path.exists():
-                    continue
-                labels = labels or master_labels(teacher, images, RULE, VIEWS_PER_IMAGE, cache / case.name / kind, say)
-                some = first_labels(labels, divisor)
-                kept(path, lambda some=some, seed=seed, images=images: student(case, images, some, test, seed))  # type: ignore[misc]
+        images = images_of(case, kind, teacher, training, cache)
+        path = out / f"{case.name}-{kind}.json"
+        if not path.exists():
+            keep(path, measure(teacher, images, test))
+        wanted = {
+            out / f"{case.name}-{kind}-{name}-seed{seed}.json": (divisor, seed)
+            for seed in range(seeds)
+            for name, divisor in LABELS.items()
+        }
+        pending = {path: job for path, job in wanted.items() if not path.exists()}
+        if not pending:
+            continue
+        labels = master_labels(teacher, images, RULE, case.epochs, cache / case.name / kind, say)
+        some = {divisor: ray.put(first_labels(labels, divisor)) for divisor in LABELS.values()}
+        shared, device = (ray.put(images), ray.put(test)), {"num_gpus": 1} if num_gpus() else {"num_cpus": 1}
+        train_one = ray.remote(student).options(**device)
+        running = {
+            train_one.remote(case, shared[0], some[divisor], shared[1], seed): path
+            for path, (divisor, seed) in pending.items()
+        }
+        while running:
+            (done,), _ = ray.wait(list(running))
+            keep(running.pop(done), ray.get(done))
 
 
-def images_of(case: Case, kind: str, teacher: Teacher, cache: Path) -> ImageSet:
+def images_of(case: Case, kind: str, teacher: Teacher, training: TrainingImages, cache: Path) -> ImageSet:
     """The images of a kind, recovered where they are not real."""
     if kind == "real":
-        return ImageSet.open(str(case.train), size=_SIZE).sample_per_class(case.ipc, 0)
-    folder, training = cache / case.name / f"{kind}-images", TrainingImages.open(str(case.train), size=_SIZE)
-    recipe = replace(case.recover, mode="class" if kind == "class" else "cross")
-    with cluster(None):
-        synthesize(
-            teacher,
-            training,
-            recipe,
-            case.ipc,
-            folder,
-            cache / "statistics",
-            progress=lambda phase, done, total: say(f"{case.name}, {kind}: {phase} {done} of {total}"),
-        )
+        return ImageSet.open(str(case.train), size=_SIZE, sample=(case.ipc, 0))
+    folder = cache / case.name / f"{kind}-images"
+    synthesize(
+        teacher,
+        training,
+        RecoverRecipe(mode="class" if kind == "class" else "cross"),
+        case.ipc,
+        folder,
+        cache / "statistics",
+        progress=lambda phase, done, total: say(f"{case.name}, {kind}: {phase} {done} of {total}"),
+    )
     return ImageSet.open(folder)
 
 
@@ -157,6 +170,7 @@ def first_labels(labels: Labels, divisor: int) -> Labels:
 
 def student(case: Case, images: ImageSet, labels: Labels, test: ImageSet, seed: int) -> dict[str, Any]:
     """The test accuracy of a student after its last epoch."""
+    use_assigned_resources(cpus=1)
     recipe = Recipe(architecture="cifar_resnet20", epochs=case.epochs, lr=0.002, temperature="20:2:step")
     network = Student(recipe, images.num_classes, seed)
     for _ in train(network, ViewDataset(images, labels), recipe, seed=seed):
@@ -164,40 +178,87 @@ def student(case: Case, images: ImageSet, labels: Labels, test: ImageSet, seed: 
     return {"accuracy": accuracy(network, test), "num_views": labels.spec.num_views, "recipe": recipe.to_json()}
 
 
-def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a file has, made where it is not there."""
-    if not path.exists():
-        write_atomically(path, json.dumps(make(), indent=2).encode())
-        say(f"{path.name}")
-    found: dict[str, Any] = json.loads(path.read_bytes())
-    return found
+def keep(path: Path, facts: dict[str, Any]) -> None:
+    """Write what was found, and say so."""
+    write_atomically(path, json.dumps(facts, indent=2).encode())
+    say(f"{path.name}: {facts.get('accuracy', facts.get('similarity')):.3f}")
 
 
-def table(cases: list[Case], out: Path) -> str:
-    """What is there, in Markdown."""
+@dataclass(frozen=True)
+class Row:
+    """Images of one kind; accuracies in %, of students on each of `LABELS` by seed."""
+
+    case: str
+    kind: str
+    facts: dict[str, Any]
+    students: dict[str, list[float]]
+
+
+def rows_of(case: Case, out: Path) -> list[Row]:
+    """What is there of a case."""
+    rows = []
+    for kind in KINDS:
+        path = out / f"{case.name}-{kind}.json"
+        if path.exists():
+            files = {name: sorted(out.glob(f"{case.name}-{kind}-{name}-seed*.json")) for name in LABELS}
+            students = {
+                name: [100 * json.loads(file.read_bytes())["accuracy"] for file in found]
+                for name, found in files.items()
+            }
+            rows.append(Row(case.name, kind, json.loads(path.read_bytes()), students))
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """Rows in Markdown."""
     lines = [
-        "| case | images | within-class similarity | teacher right on them, % | all labels, % | a fortieth, % | lost |",
+        "| case | images | within-class similarity | teacher right, % | all labels, % | a fortieth, % | lost, % |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for case in cases:
-        for kind in KINDS:
-            path = out / f"{case.name}-{kind}.json"
-            if not path.exists():
-                continue
-            facts = json.loads(path.read_bytes())
-            found = {}
-            for name in LABELS:
-                files = sorted(out.glob(f"{case.name}-{kind}-{name.replace('/', '-')}-seed*.json"))
-                found[name] = [100 * json.loads(file.read_bytes())["accuracy"] for file in files]
-            means = {name: statistics.mean(values) for name, values in found.items() if values}
-            lost = f"{means['all'] - means['1/40']:.1f}" if len(means) == len(LABELS) else ""
-            cells = [spread(found[name]) for name in LABELS]
-            lines.append(
-                f"| {case.name} | {kind} | {facts['similarity']:.3f} | {100 * facts['teacher_accuracy_on_them']:.1f} | "
-                + " | ".join([*cells, lost])
-                + " |"
-            )
+    for row in rows:
+        means = [statistics.mean(values) for values in row.students.values() if values]
+        lost = f"{100 * (1 - means[1] / means[0]):.0f}" if len(means) == len(LABELS) else ""
+        cells = [
+            row.case,
+            row.kind,
+            f"{row.facts['similarity']:.3f}",
+            f"{100 * row.facts['teacher_accuracy_on_them']:.1f}",
+            *map(spread, row.students.values()),
+            lost,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def figure(rows: list[Row]) -> Figure:
+    """Similarity, and students' accuracy, of every case and kind."""
+    drawn = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = drawn.subplots(1, 2, width_ratios=(1, 2))
+    cases = list(dict.fromkeys(row.case for row in rows))
+    colours = dict(zip(KINDS, ("#1f77b4", "#d62728", "#7f7f7f"), strict=True))
+    for kind in KINDS:
+        some = [row for row in rows if row.kind == kind]
+        at = [cases.index(row.case) + 0.28 * (KINDS.index(kind) - 1) for row in some]
+        left.plot(at, [row.facts["similarity"] for row in some], "o", color=colours[kind], label=kind)
+        for name, filled, shift in zip(LABELS, (True, False), (-0.05, 0.05), strict=True):
+            having = [(x, row.students[name]) for x, row in zip(at, some, strict=True) if row.students[name]]
+            right.errorbar(
+                [x + shift for x, _ in having],
+                [statistics.mean(values) for _, values in having],
+                [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in having],
+                fmt="o",
+                capsize=3,
+                color=colours[kind],
+                mfc=colours[kind] if filled else "white",
+                label=f"{kind}, {'all labels' if filled else 'a fortieth'}",
+            )
+    left.set_ylabel("within-class similarity")
+    right.set_ylabel("student, test accuracy in %")
+    for axes in (left, right):
+        axes.set_xticks(range(len(cases)), cases)
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend(fontsize=7)
+    return drawn
 
 
 def spread(values: list[float]) -> str:
