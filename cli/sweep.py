@@ -216,6 +216,20 @@ def plan(
     return Answer(made.to_json(), _plan_text(made))
 
 
+def _recover_rows(made: Any) -> dict[str, str]:
+    planned = made.recover
+    if planned is None:
+        return {}
+    unknown = planned.squeeze_hours is None
+    images = "of images.real" if unknown else f"of {planned.num_training_images:,} images"
+    hours = "not known without images.real" if unknown else f"{planned.squeeze_hours:.2f} {made.device}-hours"
+    return {
+        "squeeze": f"{images}: {format_bytes(planned.statistics_bytes)} of statistics, {hours}",
+        "recover": f"{planned.num_batches:,} batches of up to {planned.batch_size}, {planned.iterations:,} iterations: "
+        f"{planned.recover_hours:.2f} {made.device}-hours at {planned.image_rate:,.0f} images/s",
+    }
+
+
 def _plan_text(made: Any) -> Group:
     from lpqld.memory import memory_words
 
@@ -230,6 +244,7 @@ def _plan_text(made: Any) -> Group:
         "master on disk": f"{format_bytes(made.master_bytes)} in {made.num_shards:,} shards",
         "decoded images": f"{format_bytes(made.pixel_bytes)}, {memory_words(made.image_memory)}",
         "memory per relabel worker": format_bytes(made.worker_memory),
+        **_recover_rows(made),
         "relabel": f"{made.relabel_hours:.2f} {made.device}-hours at {made.relabel_rate:,.0f} views/s",
         "students": f"{made.num_trainings} trainings, {made.train_hours:.2f} {made.device}-hours "
         f"at {made.train_rate:,.0f} views/s",

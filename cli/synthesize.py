@@ -60,9 +60,10 @@ def synthesize(
     from lpqld.training_images import TrainingImages
     from sweeps.cluster import cluster
     from sweeps.data import open_teacher_for
+    from sweeps.experiment import Experiment
     from sweeps.presets import load_config
+    from sweeps.recover_record import EXPERIMENT, synthesize_recorded
     from sweeps.synthesize import SHEETS_FOLDER
-    from sweeps.synthesize import synthesize as run
 
     given = {
         "mode": mode,
@@ -87,7 +88,8 @@ def synthesize(
     folder, statistics = location(out), location(str(root)) / "statistics"
     with Reporter() as reporter, cluster(address):
         reporter.say(f"training images: {len(opened.records)} of {opened.num_classes} classes, {opened.size} px")
-        recovered = run(
+        recovered = synthesize_recorded(
+            Experiment.open(root, EXPERIMENT),
             network,
             opened,
             recipe,

@@ -58,21 +58,36 @@ def read_source(path: str, wanted: Sequence[str] | None = None) -> Source:
     if path in DIGITS_SPLITS:
         return _digits(*DIGITS_SPLITS[path])
     place = location(path)
-    if place.is_dir():
-        shards = sorted(file for file in place.glob("*.parquet") if not file.name.startswith("."))
-        if not shards:
-            return _folder(place, wanted)
-        _check_shards(place, shards)
-        return _parquet(shards, place / CLASSES_FILE, wanted)
-    if place.is_file():
-        return _parquet([place], place.parent / CLASSES_FILE, wanted)
-    files = _matches(place)
+    files = _parquet_files(place)
     if files:
         return _parquet(files, files[0].parent / CLASSES_FILE, wanted)
+    if place.is_dir():
+        return _folder(place, wanted)
     raise ConfigError(
         f"no images at {path}: expected a Parquet file, a directory or glob of them, an image folder with one"
         f" subfolder a class, or a built-in set ({', '.join(sorted(DIGITS_SPLITS))})"
     )
+
+
+def count_source(path: str) -> tuple[int, int]:
+    """Classes and images at `path`, without reading the images of Parquet files; errors as of `read_source`."""
+    files = [] if path in DIGITS_SPLITS else _parquet_files(location(path))
+    if not files:
+        source = read_source(path)
+        return len(source.class_names), len(source.records)
+    tables = [(file, _read_table(file, only="label")) for file in files]
+    class_names = _class_names(tables, files[0].parent / CLASSES_FILE, None)
+    labels = [label for file, table in tables for label in _labels(file, table, class_names)]
+    return len(class_names) if class_names else max(labels, default=0) + 1, len(labels)
+
+
+def _parquet_files(place: Location) -> list[Location]:
+    """The Parquet files that a path, a folder or a pattern names; none where it names something else."""
+    if place.is_dir():
+        shards = sorted(file for file in place.glob("*.parquet") if not file.name.startswith("."))
+        _check_shards(place, shards)
+        return shards
+    return [place] if place.is_file() else _matches(place)
 
 
 def _matches(pattern: Location) -> list[Location]:
@@ -113,13 +128,7 @@ def _check_shards(folder: Location, shards: Sequence[Location]) -> None:
 
 def _parquet(files: Sequence[Location], classes_file: Location, wanted: Sequence[str] | None) -> Source:
     tables = [(file, _read_table(file)) for file in files]
-    named = {names for file, table in tables if (names := _schema_names(file, table.schema)) is not None}
-    if len(named) > 1:
-        raise DataError(f"{files[0].parent}: the Parquet files disagree about the class names; open one set at a time")
-    class_names = named.pop() if named else None
-    if class_names is None and classes_file.is_file():
-        class_names = read_names(classes_file, wanted)
-
+    class_names = _class_names(tables, classes_file, wanted)
     records: list[Record] = []
     file_names: list[str] = []
     ids: list[int | None] = []
@@ -143,6 +152,18 @@ def _parquet(files: Sequence[Location], classes_file: Location, wanted: Sequence
     return Source(class_names, tuple(records), np.array(known, dtype=np.int64))
 
 
+def _class_names(
+    tables: Sequence[tuple[Location, pa.Table]], classes_file: Location, wanted: Sequence[str] | None
+) -> tuple[str, ...] | None:
+    """As the files say, or what stands beside them."""
+    named = {names for file, table in tables if (names := _schema_names(file, table.schema)) is not None}
+    if len(named) > 1:
+        raise DataError(f"{classes_file.parent}: the Parquet files disagree about the class names; open one at a time")
+    if named:
+        return named.pop()
+    return read_names(classes_file, wanted) if classes_file.is_file() else None
+
+
 @contextmanager
 def _opened(file: Location) -> Iterator[pq.ParquetFile]:
     if isinstance(file, Path):
@@ -153,7 +174,8 @@ def _opened(file: Location) -> Iterator[pq.ParquetFile]:
             yield parquet
 
 
-def _read_table(file: Location) -> pa.Table:
+def _read_table(file: Location, only: str | None = None) -> pa.Table:
+    """The columns that matter, or `only` one of them."""
     try:
         with _opened(file) as parquet:
             schema = parquet.schema_arrow
@@ -163,7 +185,8 @@ def _read_table(file: Location) -> pa.Table:
                     f"{file}: expected the columns image and label, found {', '.join(schema.names) or 'none'};"
                     " rename them"
                 )
-            return parquet.read(columns=[c for c in ("image", "label", "file", "id") if c in schema.names])
+            wanted = (only,) if only else ("image", "label", "file", "id")
+            return parquet.read(columns=[column for column in wanted if column in schema.names])
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
 

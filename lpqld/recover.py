@@ -106,6 +106,11 @@ class Recoverer:
         self._lowest = normalised(torch.zeros(1, 3, 1, 1, device=device), teacher.mean, teacher.std)
         self._highest = normalised(torch.ones(1, 3, 1, 1, device=device), teacher.mean, teacher.std)
 
+    @property
+    def channels(self) -> dict[str, int]:
+        """Of each batch-norm layer, in the order in which an image passes them."""
+        return {name: layer.num_features for name, layer in self._layers.items()}
+
     def recover(
         self,
         batch: Batch,
@@ -144,8 +149,7 @@ class Recoverer:
         if recipe.mode == "class":
             assert statistics is not None, "class mode needs statistics"
             statistics = statistics.take(batch.class_ids)
-            widths = {name: layer.num_features for name, layer in self._layers.items()}
-            if {name: values.shape[1] for name, values in statistics.means.items()} != widths:
+            if {name: values.shape[1] for name, values in statistics.means.items()} != self.channels:
                 raise DataError("these statistics are of another network than this teacher's; squeeze again")
         for index, (name, layer) in enumerate(self._layers.items()):
             weight = recipe.bn_weight * (recipe.first_layer_weight if index == 0 else 1)

@@ -28,17 +28,18 @@ class FileMaker(ABC):
         """The name of file `index`."""
 
     @abstractmethod
-    def make(self, index: int) -> bytes:
-        """Its content."""
+    def make(self, index: int) -> tuple[bytes, Answer]:
+        """Its content, and what is told of it, as JSON holds it."""
 
     def __call__(self, index: int) -> Answer:
-        """Make file `index` unless it is there."""
+        """Make file `index` unless it is there: the answer is then empty."""
         path = self._folder / self.name(index)
-        if not path.exists():
-            begin(self._tries, index, str(path))
-            content = retried(lambda: self.make(index), f"{self.doing} for {path.name}")
-            write_retried(path, content)
-        return {}
+        if path.exists():
+            return {}
+        begin(self._tries, index, str(path))
+        content, answer = retried(lambda: self.make(index), f"{self.doing} for {path.name}")
+        write_retried(path, content)
+        return answer
 
 
 def make_files(
@@ -50,12 +51,14 @@ def make_files(
     phase: str,
     workers: int | None,
     progress: Progress,
+    on_answer: Callable[[int, Answer], None] = lambda index, answer: None,
 ) -> None:
     """Make the files `pending` of `total` in `folder`, on the connected Ray cluster.
 
     Args:
         arguments: of the maker, but for the folder; `teacher` and `images` go through the object store.
         progress: called with `phase`, files done and files in all.
+        on_answer: called with what is told of each file as it is done.
     """
     done = total - len(pending)
     progress(phase, done, total)
@@ -63,6 +66,7 @@ def make_files(
         return
     shared = {name: ray.put(arguments[name]) for name in ("teacher", "images")}
     everything = {**arguments, **shared, "folder": folder}
-    for _ in run_shards(maker, everything, pending, **pool_for(len(pending), workers)):
+    for index, answer in run_shards(maker, everything, pending, **pool_for(len(pending), workers)):
         done += 1
+        on_answer(index, answer)
         progress(phase, done, total)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
 
 from lpqld.architectures import build
+from lpqld.image_sources import count_source
 from lpqld.loss import kl_divergence
 from lpqld.memory import ImageMemory, choose_memory, free_device_bytes, free_host_bytes
 from lpqld.relabel import shard_size
@@ -17,6 +16,8 @@ from lpqld.targets import SoftTargets
 from lpqld.teacher import choose_device
 from sweeps.config import SweepConfig
 from sweeps.data import open_images
+from sweeps.recover_plan import RecoverPlan, plan_recover
+from sweeps.timing import seconds_per_call
 
 _MEASURE_SECONDS = 1.5
 _JPEG_BYTES_PER_PIXEL = 0.3  # ImageNet photos at 224 px, quality 75 or so
@@ -43,7 +44,8 @@ class Plan:
     """Sizes in bytes, rates in views per second on `device`, times in hours of one such device.
 
     `pixel_bytes` are those of the decoded images, `image_memory` is where they would lie on this machine (see
-    `memory.choose_memory`), `worker_memory` what a relabel worker takes beside them.
+    `memory.choose_memory`), `worker_memory` what a relabel worker takes beside them. `recover` is None where images are
+    not recovered.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Plan:
     train_rate: float
     relabel_hours: float
     train_hours: float
+    recover: RecoverPlan | None
 
     def to_json(self) -> dict[str, object]:
         """JSON values."""
@@ -81,9 +84,10 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
     Rates are measured on this machine's device with untrained networks for about `measure_seconds` each.
     """
     estimated = config.images.source is None or config.recovers
+    training = count_source(config.images.real) if config.recovers and config.images.real is not None else None
     if estimated:
-        config_classes, size, ipc = config.num_classes or 10, config.images.size or 32, config.images.ipc or 10
-        num_classes, num_images = config_classes, config_classes * ipc
+        num_classes = training[0] if training is not None else config.num_classes or 10
+        size, num_images = config.images.size or 32, num_classes * (config.images.ipc or 10)
         image_bytes = round(num_images * size * size * _JPEG_BYTES_PER_PIXEL)
     else:
         images = open_images(config.images)
@@ -103,6 +107,10 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
     )
     device, pixel_bytes = choose_device(), num_images * 3 * size * size
     relabel_rate, train_rate = _measure(config, num_classes, size, device, measure_seconds)
+    recover = None
+    if config.recovers:
+        num_training = None if training is None else training[1]
+        recover = plan_recover(config, num_classes, num_training, size, relabel_rate, device, measure_seconds)
     baselines = 2 + 2 * len(budgets) if config.confirm.baselines else 0
     num_trainings = config.search.trials * len(budgets) + config.confirm.seeds * (len(budgets) + baselines)
     shard_views = shard_size(num_views, config.relabel.batch_size, kept or num_classes, config.relabel.shard_views)
@@ -132,6 +140,7 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
         train_rate=train_rate,
         relabel_hours=num_views / relabel_rate / 3600,
         train_hours=num_trainings * num_images * config.student.epochs / train_rate / 3600,
+        recover=recover,
     )
 
 
@@ -180,7 +189,7 @@ def _measure(
         with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
             teacher(views)
 
-    relabel_rate = batch / _seconds_per_call(label, device, seconds)
+    relabel_rate = batch / seconds_per_call(label, device, seconds)
     recipe = config.student
     student = Student(recipe, num_classes, seed=0).to(device).train()
     inputs = torch.rand(recipe.batch_size, 3, size, size, device=device)
@@ -190,17 +199,4 @@ def _measure(
     def step() -> None:
         kl_divergence(student(inputs), targets, 1.0).backward()
 
-    return relabel_rate, recipe.batch_size / _seconds_per_call(step, device, seconds)
-
-
-def _seconds_per_call(call: Callable[[], None], device: torch.device, seconds: float) -> float:
-    """Median time of a call, warmed up, over about `seconds`."""
-    call()
-    times: list[float] = []
-    while sum(times) < seconds or len(times) < 2:
-        start = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return sorted(times)[len(times) // 2]
+    return relabel_rate, recipe.batch_size / seconds_per_call(step, device, seconds)

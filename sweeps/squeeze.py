@@ -24,6 +24,7 @@ from lpqld.teacher import Teacher
 from lpqld.training_images import TrainingImages
 from sweeps.cluster import use_assigned_resources
 from sweeps.file_shards import FileMaker, Progress, make_files
+from sweeps.shard_pool import Answer
 
 _SQUEEZE_BATCH = 100
 _VERSION = 1
@@ -42,7 +43,7 @@ class _Squeezer(FileMaker):
     def name(self, index: int) -> str:
         return statistics_file(index)
 
-    def make(self, index: int) -> bytes:
+    def make(self, index: int) -> tuple[bytes, Answer]:
         if self._loaded is None:
             device = use_assigned_resources(cpus=1)
             teacher, images = ray.get(list(self._data))
@@ -50,7 +51,7 @@ class _Squeezer(FileMaker):
         teacher, images, device = self._loaded
         class_ids = chunk_classes(images.num_classes, index)
         sums = squeeze(teacher, images.batches(class_ids, _SQUEEZE_BATCH), class_ids.tolist(), device)
-        return statistics_to_bytes(sums.statistics(), self._identity)
+        return statistics_to_bytes(sums.statistics(), self._identity), {}
 
 
 def squeeze_classes(

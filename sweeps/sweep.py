@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,7 @@ from sweeps.budgets import spaces_for
 from sweeps.cluster import cluster, object_store_for
 from sweeps.config import SweepConfig
 from sweeps.data import Evaluation, check_classes, fit_or_open_teacher, open_evaluation, open_images
+from sweeps.experiment import Experiment
 from sweeps.folder import SECONDS_FILE, Clock, claimed
 from sweeps.master import LABELS_FOLDER, Master, make_master
 from sweeps.report import mark_front, write_report
@@ -72,8 +74,15 @@ def _run(
     config: SweepConfig, root: Path, folder: Path, address: str | None, say: Say, progress: Progress
 ) -> SweepResult:
     clock, device = Clock(folder / SECONDS_FILE), choose_device()
+
+    @functools.cache
+    def teacher_for(class_names: tuple[str, ...]) -> Teacher:
+        return fit_or_open_teacher(
+            config, class_names, folder, device, lambda epoch: progress("teacher", epoch.epoch, epoch.num_epochs)
+        )
+
     with clock.phase("images"):
-        images = make_images(config, root, folder, device, address=address, progress=progress)
+        images = make_images(config, root, folder, teacher_for, address=address, progress=progress)
         evaluation = open_evaluation(config.eval, images)
         check_classes(images, evaluation)
         with torch.device("meta"):  # an unknown student is refused now, not by every trial
@@ -83,9 +92,7 @@ def _run(
             f"{format_bytes(images.image_bytes)}"
         )
     with clock.phase("teacher"):
-        teacher = fit_or_open_teacher(
-            config, images.class_names, folder, device, lambda epoch: progress("teacher", epoch.epoch, epoch.num_epochs)
-        )
+        teacher = teacher_for(images.class_names)
         teacher_accuracy = accuracy(teacher.to(device), evaluation.test, device=device)
         say(f"teacher: {teacher.spec.architecture}, test accuracy {teacher_accuracy:.2%}")
     with cluster(address, object_store_bytes=_object_store_bytes(config, images, evaluation)):
@@ -104,7 +111,7 @@ def _run(
         all_bytes = all_label_bytes(shared.labels)
         budgets = config.search.budget_bytes(all_bytes)
         spaces = spaces_for(budgets, config.search, shared)
-        tracker = Tracker.open(root, config.name)
+        tracker = Tracker(Experiment.open(root, config.name))
         tracker.start_parent(*_description(config, images, teacher, shared, all_bytes))
         try:
             counted = _Counter(progress, tracker)

@@ -6,15 +6,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from lpqld.images import ImageSet
 from lpqld.store import write_atomically
+from lpqld.teacher import Teacher
 from lpqld.training_images import TrainingImages
 from sweeps.cluster import cluster
 from sweeps.config import SweepConfig
-from sweeps.data import fit_or_open_teacher, open_images
-from sweeps.synthesize import identity_of, synthesize
+from sweeps.data import open_images
+from sweeps.experiment import Experiment
+from sweeps.recover_record import synthesize_recorded
+from sweeps.synthesize import identity_of
 
 RECOVERED_FOLDER, STATISTICS_FOLDER = "recovered", "statistics"
 _PLACE_FILE = "images.json"
@@ -23,13 +24,20 @@ Progress = Callable[[str, int, int], None]
 
 
 def make_images(
-    config: SweepConfig, root: Path, folder: Path, device: torch.device, *, address: str | None, progress: Progress
+    config: SweepConfig,
+    root: Path,
+    folder: Path,
+    teacher_for: Callable[[tuple[str, ...]], Teacher],
+    *,
+    address: str | None,
+    progress: Progress,
 ) -> ImageSet:
     """The images that `config` names; where it says `recover`, they are recovered first, or found again.
 
     Args:
         root: recovered images and class statistics are kept there.
         folder: the sweep's, where a note of their place is kept.
+        teacher_for: the sweep's teacher of classes by name, in the order of the images.
         address: of a Ray cluster.
         progress: called with a phase, how much of it is done, and how much there is.
     """
@@ -38,13 +46,18 @@ def make_images(
     assert config.images.real is not None, "require_data comes first"
     assert config.images.ipc is not None, "require_data comes first"
     training = TrainingImages.open(config.images.real, size=config.images.size)
-    teacher = fit_or_open_teacher(
-        config, training.class_names, folder, device, lambda epoch: progress("teacher", epoch.epoch, epoch.num_epochs)
-    )
+    teacher = teacher_for(training.class_names)
     out = root / RECOVERED_FOLDER / identity_of(teacher, training, config.recover, config.images.ipc)[:16]
     with cluster(address):
-        synthesize(
-            teacher, training, config.recover, config.images.ipc, out, root / STATISTICS_FOLDER, progress=progress
+        synthesize_recorded(
+            Experiment.open(root, config.name),
+            teacher,
+            training,
+            config.recover,
+            config.images.ipc,
+            out,
+            root / STATISTICS_FOLDER,
+            progress=progress,
         )
     write_atomically(folder / _PLACE_FILE, json.dumps({"source": str(out.absolute())}).encode())
     return open_images(config.images, source=str(out))

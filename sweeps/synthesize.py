@@ -11,6 +11,7 @@ import json
 import shutil
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,16 @@ from lpqld.training_images import TrainingImages
 from sweeps.cluster import use_assigned_resources
 from sweeps.file_shards import FileMaker, Progress, make_files
 from sweeps.retries import write_retried
+from sweeps.shard_pool import Answer
 from sweeps.squeeze import squeeze_classes
 
 ABOUT_FILE, SHEETS_FOLDER = "recovered.json", "contact-sheets"
 _WORK_FOLDER = ".recover"
 _VERSION = 1
+
+
+History = list[list[float]]  # of a batch: iteration, cross-entropy, batch norm, now and then
+OnLosses = Callable[[int, History], None]
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class RecoveredImages:
 
     Attributes:
         folder: which `ImageSet.open` reads.
-        about: recipe, teacher, training images, and the losses of every batch at its last iteration.
+        about: recipe, teacher, training images, and the history of every batch's losses.
     """
 
     folder: Location
@@ -76,7 +82,7 @@ class _BatchRecoverer(FileMaker):
     def name(self, index: int) -> str:
         return _batch_file(index)
 
-    def make(self, index: int) -> bytes:
+    def make(self, index: int) -> tuple[bytes, Answer]:
         if self._loaded is None:
             device = use_assigned_resources(cpus=1)
             teacher, images = ray.get(list(self._data))
@@ -90,7 +96,7 @@ class _BatchRecoverer(FileMaker):
         history = np.array([[loss.iteration, loss.cross_entropy, loss.batch_norm] for loss in seen])
         buffer = io.BytesIO()
         np.savez(buffer, pixels=pixels.numpy(), history=history)
-        return buffer.getvalue()
+        return buffer.getvalue(), {"losses": history.tolist()}
 
 
 def synthesize(
@@ -104,6 +110,7 @@ def synthesize(
     encoding: Encoding | None = None,
     workers: int | None = None,
     progress: Progress = lambda phase, done, total: None,
+    on_losses: OnLosses = lambda index, losses: None,
 ) -> RecoveredImages:
     """Squeeze and recover `ipc` images of every class, into the folder `out`, on the connected Ray cluster.
 
@@ -113,6 +120,7 @@ def synthesize(
         statistics: a folder of statistics, which jobs share.
         encoding: of the images; default lossless PNG.
         progress: called with a phase (squeeze, recover), and how much of it is done and there.
+        on_losses: called with the number of each batch as it is done, and its losses, as `RecoveredImages` has them.
 
     Raises:
         ConfigError: the teacher has no batch norm, or `out` holds something else or cannot be written.
@@ -133,7 +141,11 @@ def synthesize(
     work = (out / _WORK_FOLDER / identity[:16]).absolute()
     pending = [index for index in range(len(batches)) if not (work / _batch_file(index)).exists()]
     arguments = {"teacher": teacher.cpu(), "images": images, "statistics": squeezed, "recipe": recipe, "ipc": ipc}
-    make_files(_BatchRecoverer, arguments, work, pending, len(batches), "recover", workers, progress)
+
+    def tell(index: int, answer: Answer) -> None:
+        on_losses(index, answer.get("losses", []))
+
+    make_files(_BatchRecoverer, arguments, work, pending, len(batches), "recover", workers, progress, tell)
     about |= {"fingerprint": identity, "class_names": list(images.class_names)}
     return _assemble(out, work, batches, images, about, encoding)
 
@@ -175,10 +187,10 @@ def _assemble(
         pixels[batch.classes * ipc + batch.numbers] = some
         losses.append(history.tolist())
         sheet = contact_sheet(some, ipc if about["recipe"]["mode"] == "class" else 10)
-        write_retried(out / SHEETS_FOLDER / f"batch-{index:05d}.png", sheet)
+        write_retried(out / SHEETS_FOLDER / sheet_file(index), sheet)
     rows = np.arange(len(pixels))
     write_parquet(out, pixels, rows // ipc, rows, images.class_names, encoding)
-    about["losses"] = losses  # of each batch: iteration, cross-entropy, batch norm
+    about["losses"] = losses
     write_retried(out / ABOUT_FILE, json.dumps(about).encode())
     for index in range(len(batches)):
         (work / _batch_file(index)).unlink(missing_ok=True)
@@ -200,6 +212,11 @@ def contact_sheet(pixels: NDArray[np.uint8], columns: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def sheet_file(index: int) -> str:
+    """The name of a batch's contact sheet."""
+    return f"batch-{index:05d}.png"
 
 
 def _read_batch(path: Location) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import IO
 
 from lpqld.errors import ConfigError, LpqldError
-from sweeps.tracking import KIND_TAG, artifact_folder, quiet_environment, tracking_uri
+from sweeps.experiment import KIND_TAG, artifact_folder, quiet_environment, tracking_uri
 
 DEFAULT_PORT = 5000
 _START_SECONDS = 120.0

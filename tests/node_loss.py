@@ -66,9 +66,9 @@ def lose_in_sweep(root: str, _: str) -> dict[str, Any]:
     """A small sweep of the digits; once a few trials have ended, a node is lost."""
     import mlflow
 
+    from sweeps.experiment import tracking_uri
     from sweeps.presets import load_config
     from sweeps.sweep import run_sweep
-    from sweeps.tracking import tracking_uri
 
     cluster, nodes = start(num_cpus=2)
     config = load_config(

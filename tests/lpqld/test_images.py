@@ -14,6 +14,7 @@ from PIL import Image
 from lpqld import image_reading
 from lpqld.errors import ConfigError, DataError
 from lpqld.image_codec import decode_all
+from lpqld.image_sources import count_source
 from lpqld.images import ImageSet
 
 
@@ -353,3 +354,15 @@ def test_a_sample_is_opened_without_decoding_the_rest(monkeypatch, class_names):
     assert len(decoded) == 30
     with pytest.raises(DataError, match=r"digits:val: 99 images per class \(--ipc\) are asked for, but class"):
         ImageSet.open("digits:val", sample=(99, 7))
+
+
+def test_classes_and_images_are_counted_without_reading_images(tmp_path):
+    assert count_source("digits:train") == (10, ImageSet.open("digits:train").num_images)
+    ImageSet.open("digits:val").write(tmp_path)
+    assert count_source(str(tmp_path)) == (10, ImageSet.open("digits:val").num_images)
+    (shard,) = tmp_path.glob("*.parquet")
+    pq.write_table(pq.read_table(shard).drop_columns(["image"]), shard)
+    with pytest.raises(DataError, match="expected the columns image and label"):
+        count_source(str(tmp_path))
+    with pytest.raises(ConfigError, match="no images at"):
+        count_source(str(tmp_path / "none"))

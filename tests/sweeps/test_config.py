@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+from lpqld.architectures import build
 from lpqld.errors import ConfigError
 from sweeps.config import SweepConfig
 from sweeps.plan import make_plan
@@ -63,6 +65,20 @@ class TestPresets:
         for budget in plan.budgets:
             assert budget.compression == pytest.approx(plan.all_label_bytes / budget.budget)
             assert 0 <= budget.prune_ratio[0] <= budget.prune_ratio[1] < 1
+
+    @pytest.mark.parametrize("mode", ["class", "cross"])
+    def test_plans_what_is_recovered_first(self, mode):
+        changed = {"images.source": "recover", "images.real": "digits:train", "images.ipc": 3, "recover.mode": mode}
+        plan = make_plan(load_config("digits", changed), measure_seconds=0.01)
+        recover = plan.recover
+        assert plan.num_images == 30
+        assert recover.num_training_images == 1078
+        layers = [layer.num_features for layer in build("convnet", 10).modules() if isinstance(layer, nn.BatchNorm2d)]
+        assert recover.statistics_bytes == (10 * (16 + 8 * sum(layers)) if mode == "class" else 0)
+        assert (recover.num_batches, recover.batch_size) == ((10, 3) if mode == "class" else (3, 10))
+        assert recover.recover_hours == pytest.approx(30 * recover.iterations / recover.image_rate / 3600)
+        assert (recover.squeeze_hours > 0) == (mode == "class")
+        assert make_plan(load_config("digits"), measure_seconds=0.01).recover is None
 
     def test_papers_settings_of_imagenet_1k(self):
         config = load_config("in1k", CHEAP["in1k"])

@@ -18,15 +18,17 @@ from lpqld.images import ImageSet
 from lpqld.recover_recipe import RecoverRecipe
 from lpqld.squeeze import squeeze
 from lpqld.statistics_files import StatisticsFolder, chunk_classes, num_chunks, statistics_to_bytes
-from lpqld.teacher import Teacher, TeacherSpec, save_teacher
+from lpqld.teacher import Teacher, TeacherSpec, load_teacher, save_teacher
 from lpqld.training_images import TrainingImages
 from sweeps.data import TEACHER_FILE
+from sweeps.experiment import KIND_TAG, Experiment
 from sweeps.export import export
 from sweeps.presets import load_config
 from sweeps.squeeze import squeeze_classes
 from sweeps.sweep import run_sweep
 from sweeps.sweep_images import images_source, make_images
 from sweeps.synthesize import ABOUT_FILE, SHEETS_FOLDER, contact_sheet, synthesize
+from tests.conftest import kill_9, started, wait_until
 
 RECIPE = RecoverRecipe(iterations=6, shift=1, batch_size=4)
 
@@ -168,6 +170,32 @@ class TestRecover:
             synthesize(vision, replace(images, size=224), RECIPE, 1, tmp_path / "out", statistics.folder.parent)
 
 
+def test_after_kill_9_finished_batches_are_not_made_again(images, teacher, statistics, tmp_path):
+    recipe, checkpoint = replace(RECIPE, iterations=200), tmp_path / "teacher.safetensors"
+    save_teacher(checkpoint, teacher.model, teacher.spec)
+    loaded = load_teacher(checkpoint, image_class_names=images.class_names)
+    arguments = loaded, images, recipe, 2, tmp_path / "out", statistics.folder.parent
+    line = ["--images", "digits:train", "--teacher", checkpoint, "--ipc", 2, "--out", tmp_path / "out"]
+    for name in ("iterations", "shift", "batch_size"):
+        line += [f"--{name.replace('_', '-')}", getattr(recipe, name)]
+
+    def finished() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("batch-*.npz")}
+
+    err = tmp_path / "err"
+    with started(["synthesize", *line, "--root", tmp_path], tmp_path / "stdout", err) as process:
+        wait_until(lambda: len(finished()) >= 2, process, err)
+        kill_9(process)
+    before = finished()
+    assert 2 <= len(before) < 10
+    made_again: list[int] = []
+    synthesize(*arguments, on_losses=lambda index, losses: made_again.append(index))
+    done = {int(path.stem.removeprefix("batch-")) for path in before}
+    assert sorted(made_again) == sorted(set(range(10)) - done)
+    synthesize(*arguments[:4], tmp_path / "again", arguments[5])
+    assert files(tmp_path / "out") == files(tmp_path / "again")
+
+
 def test_a_contact_sheet_has_every_image_in_rows():
     pixels = np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(3, 1).repeat(8, 2).repeat(8, 3)
     sheet = np.array(Image.open(io.BytesIO(contact_sheet(pixels, 3))))
@@ -188,12 +216,18 @@ class TestTrainingImages:
             TrainingImages.open("digits:train", size=None, class_names=["7", "cat"])
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """One for all commands: making a database takes seconds."""
+    return tmp_path_factory.mktemp("runs")
+
+
 class TestCommand:
     @pytest.fixture
-    def line(self, teacher, tmp_path) -> list[object]:
-        checkpoint = tmp_path / "teacher.safetensors"
+    def line(self, teacher, root) -> list[object]:
+        checkpoint = root / "teacher.safetensors"
         save_teacher(checkpoint, teacher.model, teacher.spec)
-        return ["--images", "digits:train", "--teacher", checkpoint, "--root", tmp_path / "runs"]
+        return ["--images", "digits:train", "--teacher", checkpoint, "--root", root]
 
     def test_it_tells_what_it_made_and_labels_of_it_train_a_student(self, in_process, line, tmp_path):
         out = tmp_path / "distilled"
@@ -250,10 +284,29 @@ class TestSweep:
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
         teacher = str(tmp_path / "recovered" / TEACHER_FILE)
         second = load_config("digits", {**self.SMALL, "name": "second", "teacher.source": teacher})
-        cpu = torch.device("cpu")
-        make_images(second, tmp_path, tmp_path / "second", cpu, address=None, progress=lambda *args: None)
+        make_images(
+            second,
+            tmp_path,
+            tmp_path / "second",
+            lambda names: load_teacher(teacher, image_class_names=names),
+            address=None,
+            progress=lambda *args: None,
+        )
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
         export(result, result.points, tmp_path / "out", "parquet", tmp_path)
+        client = Experiment.open(tmp_path, "recovered").client
+        about = json.loads((Path(source) / ABOUT_FILE).read_bytes())
+        for name in ("recovered", "second"):
+            (run,) = Experiment.open(tmp_path, name).search(f"tags.`{KIND_TAG}` = 'recover'")
+            assert run.info.status == "FINISHED"
+            assert run.data.params["recover.iterations"] == "4"
+            for column, key in ((1, "cross_entropy"), (2, "batch_norm")):
+                means = [np.mean([losses[at][column] for losses in about["losses"]]) for at in range(2)]
+                logged = client.get_metric_history(run.info.run_id, key)
+                assert [(entry.step, pytest.approx(entry.value)) for entry in logged] == [(1, means[0]), (4, means[1])]
+            assert len(client.list_artifacts(run.info.run_id, SHEETS_FOLDER)) == 10
+            each = client.get_metric_history(run.info.run_id, "batch.cross_entropy")
+            assert len(each) == (10 if name == "recovered" else 0), "of those that were recovered then"
 
     @pytest.mark.parametrize(
         ("changed", "message"),

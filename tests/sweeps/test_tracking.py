@@ -12,8 +12,9 @@ import pytest
 
 from lpqld.errors import ConfigError
 from sweeps import report
+from sweeps.experiment import Experiment, tracking_uri
 from sweeps.result import Accuracy, Point, SweepResult
-from sweeps.tracking import PARENT_TAG, TABLE_FILE, TRIAL_TAG, Tracker, tracking_uri
+from sweeps.tracking import PARENT_TAG, TABLE_FILE, TRIAL_TAG, Tracker
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tracker(root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Tracker:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Tracker.open(root, request.node.name)
+    return Tracker(Experiment.open(root, request.node.name))
 
 
 def client(root: Path) -> Any:
@@ -35,7 +36,7 @@ def client(root: Path) -> Any:
 
 
 def children(root: Path, tracker: Tracker) -> list[Any]:
-    found = client(root).search_runs([tracker.experiment_id], f"tags.`{PARENT_TAG}` = '{tracker.parent_id}'")
+    found = client(root).search_runs([tracker.experiment.experiment_id], f"tags.`{PARENT_TAG}` = '{tracker.parent_id}'")
     return sorted(found, key=lambda run: run.data.tags[TRIAL_TAG])
 
 
@@ -94,7 +95,7 @@ def test_resuming_continues_the_parent_and_repeats_no_finished_trial(root: Path,
     broken = tracker.log_trial("broken", "broken", {}, {"loss": [1.0]}, {}, status="RUNNING")
     tracker.finish("KILLED")
 
-    resumed = Tracker.open(root, tracker.experiment)
+    resumed = Tracker(Experiment.open(root, tracker.experiment.name))
     assert resumed.start_parent({"trials": 2, "seed": 0, "new": 1}, {"lpqld.config": "abc"}) == parent
     assert client(root).get_run(parent).info.status == "RUNNING"
     assert resumed.log_trial("done", "done", {}, {"loss": [9.0]}, {"accuracy": 0.9}) == done
@@ -107,8 +108,8 @@ def test_resuming_continues_the_parent_and_repeats_no_finished_trial(root: Path,
 
 def test_another_configuration_is_another_parent(root: Path, tracker: Tracker) -> None:
     first = tracker.start_parent({"seed": 0}, {})
-    assert Tracker.open(root, tracker.experiment).start_parent({"seed": 1}, {}) != first
-    assert Tracker.open(root, tracker.experiment).start_parent({"seed": 0}, {}) == first
+    assert Tracker(Experiment.open(root, tracker.experiment.name)).start_parent({"seed": 1}, {}) != first
+    assert Tracker(Experiment.open(root, tracker.experiment.name)).start_parent({"seed": 0}, {}) == first
 
 
 def test_report_is_on_the_parent_once_however_often_it_is_logged(root: Path, tracker: Tracker, tmp_path: Path) -> None:
@@ -126,13 +127,13 @@ def test_report_is_on_the_parent_once_however_often_it_is_logged(root: Path, tra
     assert run.data.metrics["best.accuracy"] == pytest.approx(0.91)
     assert (run.data.metrics["smallest.label_bytes"], run.data.metrics["all_label_bytes"]) == (990, 100_000)
     assert "| **5 KB** |" in run.data.tags["mlflow.note.content"]
-    assert (root / "mlartifacts" / tracker.experiment / parent / "artifacts/front.png").stat().st_size > 10_000
+    assert (root / "mlartifacts" / tracker.experiment.name / parent / "artifacts/front.png").stat().st_size > 10_000
 
 
 def test_experiment_deleted_in_the_ui_comes_back(root: Path, tracker: Tracker) -> None:
-    client(root).delete_experiment(tracker.experiment_id)
-    assert Tracker.open(root, tracker.experiment).experiment_id == tracker.experiment_id
-    assert client(root).get_experiment(tracker.experiment_id).lifecycle_stage == "active"
+    client(root).delete_experiment(tracker.experiment.experiment_id)
+    assert Experiment.open(root, tracker.experiment.name).experiment_id == tracker.experiment.experiment_id
+    assert client(root).get_experiment(tracker.experiment.experiment_id).lifecycle_stage == "active"
 
 
 def test_logging_without_a_parent_is_a_programming_error(tracker: Tracker) -> None:
@@ -144,19 +145,19 @@ def test_root_that_cannot_be_a_folder_is_a_configuration_error(tmp_path: Path, m
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot open MLflow's records"):
-        Tracker.open(tmp_path / "file", "e")
+        Experiment.open(tmp_path / "file", "e")
 
 
 @pytest.mark.parametrize("name", ["../other", "a/b", "", ".."])
 def test_experiment_names_a_folder_in_the_root(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="experiment's name"):
-        Tracker.open(tmp_path, name)
+        Experiment.open(tmp_path, name)
 
 
 def test_making_a_database_prints_nothing(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from sweeps.tracking import Tracker\n"
-        f"t = Tracker.open(Path({str(tmp_path)!r}) / 'runs', 'e'); t.start_parent({{}}, {{}}); t.finish()"
+        "from pathlib import Path; from sweeps.experiment import Experiment; from sweeps.tracking import Tracker\n"
+        f"t = Tracker(Experiment.open(Path({str(tmp_path)!r}) / 'runs', 'e')); t.start_parent({{}}, {{}}); t.finish()"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

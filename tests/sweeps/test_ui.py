@@ -24,6 +24,7 @@ import pytest
 
 from lpqld.errors import ConfigError
 from sweeps import report, ui
+from sweeps.experiment import Experiment
 from sweeps.result import Accuracy, Point, SweepResult
 from sweeps.tracking import Tracker
 
@@ -59,7 +60,7 @@ def make_root(root: Path, experiment: str = "digits") -> str:
     result = SweepResult(
         experiment, str(root), {"accuracy": 0.98}, report.mark_front(points), (hard, every), {"search": 60.0}, 2_400_000
     )
-    tracker = Tracker.open(root, experiment)
+    tracker = Tracker(Experiment.open(root, experiment))
     parent = tracker.start_parent({"preset": "digits", "seed": 0}, {})
     for point in points:
         history = [
