@@ -58,7 +58,7 @@ def synthesize(
     from lpqld.location import location
     from lpqld.recover_recipe import RecoverRecipe
     from lpqld.training_images import TrainingImages
-    from sweeps.cluster import cluster
+    from sweeps.cluster import cluster, object_store_for
     from sweeps.data import open_teacher_for
     from sweeps.experiment import Experiment
     from sweeps.presets import load_config
@@ -86,7 +86,7 @@ def synthesize(
         opened.class_names,
     )
     folder, statistics = location(out), location(str(root)) / "statistics"
-    with Reporter() as reporter, cluster(address):
+    with Reporter() as reporter, cluster(address, object_store_bytes=object_store_for(opened.held_bytes)):
         reporter.say(f"training images: {len(opened.records)} of {opened.num_classes} classes, {opened.size} px")
         recovered = synthesize_recorded(
             Experiment.open(root, EXPERIMENT),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -31,20 +32,17 @@ def write_parquet(
 ) -> None:
     """Write `pixels` (uint8 [N, 3, S, S]), their labels, ids (int64 [N]) and class names to `out`.
 
-    Lossless PNG unless `encoding` says otherwise.
-
-    Every shard's name tells how many there are, so that a reader notices when one is missing.
+    Lossless PNG unless `encoding` says otherwise. No more than a shard of them is held encoded. Every shard's name
+    tells how many there are, so that a reader notices when one is missing.
 
     Raises:
         ConfigError: `out` holds other Parquet files or cannot be written.
     """
     folder = location(out)
     encoding = encoding or Encoding()
-    contents = encode_all(pixels, encoding)
-    sizes = np.array([len(content) for content in contents], dtype=np.int64)
-    shard = (np.cumsum(sizes) - sizes) // _SHARD_BYTES
-    shards = [np.flatnonzero(shard == number) for number in np.unique(shard)]
-    names = [f"images-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
+    in_a_shard = max(1, _SHARD_BYTES // math.prod(pixels.shape[1:]))  # decoded, so that their number is known at once
+    starts = range(0, len(pixels), in_a_shard)
+    names = [f"images-{index:05d}-of-{len(starts):05d}.parquet" for index in range(len(starts))]
     others = sorted({file.name for file in folder.glob("*.parquet")} - set(names)) if folder.is_dir() else []
     if others:
         raise ConfigError(f"{folder} already holds other images ({few(others)}): choose another folder")
@@ -58,8 +56,12 @@ def write_parquet(
         [("image", image_type), ("label", pa.int64()), ("id", pa.int64())],
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
-    for name, rows in zip(names, shards, strict=True):
-        images = [{"bytes": contents[row], "path": f"{ids[row]}.{encoding.name}"} for row in rows]
+    for name, start in zip(names, starts, strict=True):
+        rows = slice(start, start + in_a_shard)
+        images = [
+            {"bytes": content, "path": f"{number}.{encoding.name}"}
+            for content, number in zip(encode_all(pixels[rows], encoding), ids[rows], strict=True)
+        ]
         table = pa.Table.from_pydict({"image": images, "label": labels[rows], "id": ids[rows]}, schema=schema)
         buffer = io.BytesIO()
         pq.write_table(table, buffer)

@@ -89,6 +89,11 @@ class TrainingImages:
         ]
         return fingerprint(canonical_json([list(self.class_names), self.size]), canonical_json(names))
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that encoded images take, where they are not files."""
+        return sum(len(record.content) for record in self.records if isinstance(record.content, bytes))
+
     def batches(
         self, class_ids: Sequence[int] | NDArray[np.int64], batch_size: int
     ) -> Iterator[tuple[torch.Tensor, NDArray[np.int64]]]:

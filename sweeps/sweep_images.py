@@ -10,7 +10,7 @@ from lpqld.images import ImageSet
 from lpqld.store import write_atomically
 from lpqld.teacher import Teacher
 from lpqld.training_images import TrainingImages
-from sweeps.cluster import cluster
+from sweeps.cluster import cluster, object_store_for
 from sweeps.config import SweepConfig
 from sweeps.data import open_images
 from sweeps.experiment import Experiment
@@ -48,7 +48,7 @@ def make_images(
     training = TrainingImages.open(config.images.real, size=config.images.size)
     teacher = teacher_for(training.class_names)
     out = root / RECOVERED_FOLDER / identity_of(teacher, training, config.recover, config.images.ipc)[:16]
-    with cluster(address):
+    with cluster(address, object_store_bytes=object_store_for(training.held_bytes)):
         synthesize_recorded(
             Experiment.open(root, config.name),
             teacher,

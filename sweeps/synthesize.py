@@ -24,6 +24,7 @@ from PIL import Image
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.image_codec import Encoding
+from lpqld.image_reading import room_for
 from lpqld.image_writer import write_parquet
 from lpqld.location import Location
 from lpqld.recover import Batch, Losses, Recoverer, batches_of
@@ -181,7 +182,7 @@ def _assemble(
 ) -> RecoveredImages:
     """All batches as one image set, class after class, with a contact sheet of each batch; the batches go."""
     ipc, losses = about["ipc"], []
-    pixels = np.empty((images.num_classes * ipc, 3, images.size, images.size), dtype=np.uint8)
+    pixels, _ = room_for((images.num_classes * ipc, 3, images.size, images.size), None)
     for index, batch in enumerate(batches):
         some, history = _read_batch(work / _batch_file(index))
         pixels[batch.classes * ipc + batch.numbers] = some

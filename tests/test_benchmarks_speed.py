@@ -43,3 +43,14 @@ def test_training_beside_the_bare_step(tmp_path):
     parts = case["microseconds_a_view"]
     assert {"views and labels", "targets", "divergence", "optimizer", "calibration"} <= set(parts)
     assert min(parts.values()) > 0
+
+
+def test_recovering_beside_the_bare_passes(tmp_path):
+    options = ("--only", "cifar_resnet20-32px-10", "--rounds", 1, "--iterations", 1, "--json")
+    done = run(*options, script="recover_speed.py", data=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    document = json.loads(done.stdout)
+    (case,) = document["cases"]
+    assert case["ratio"] == pytest.approx(case["images_per_second"] / case["bare_images_per_second"])
+    per_image = [row["microseconds_an_image_and_iteration"] for row in document["growth"]]
+    assert max(per_image) < 5 * min(per_image), "linear in classes and images per class, but for batches of another size"
