@@ -17,6 +17,7 @@ def train(
     images: options.Images,
     labels: Annotated[str, typer.Option("--labels", help="A label set: a path or a URI.")],
     evaluation: options.Evaluation,
+    val: Annotated[str | None, typer.Option("--val", help="Validation images, to choose by.")] = None,
     arch: options.Arch = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the images.")] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many students, each from a seed of its own.")] = 3,
@@ -95,9 +96,14 @@ def train(
     recipe = Recipe.from_json({**base.to_json(), **changed})
     reference = label_set.spec.images
     bound = label_set.images_of(ImageSet.open(images, size=reference.size))
-    test = ImageSet.open(evaluation, size=bound.size, class_names=bound.class_names, eval_resize_ratio=resize_ratio)
+
+    def opened(path: str) -> ImageSet:
+        return ImageSet.open(path, size=bound.size, class_names=bound.class_names, eval_resize_ratio=resize_ratio)
+
+    test, validation = opened(evaluation), None if val is None else opened(val)
     decoded = label_set.labels
     held = bound.held_bytes + test.held_bytes + decoded.logits.num_bytes
+    held += 0 if validation is None else validation.held_bytes
     with Reporter() as reporter, cluster(address, object_store_bytes=object_store_for(held)):
         values = train_students(
             bound,
@@ -106,13 +112,16 @@ def train(
             recipe,
             range(seed, seed + seeds),
             root / "train",
+            validation=validation,
             workers=workers,
             compile=compile_,  # type: ignore[arg-type]
             progress=lambda done, total: reporter.progress("train", done, total),
         )
-    accuracy = Accuracy.of(values)
+    accuracy = Accuracy.of([value.test for value in values])
+    chosen_by = [value.validation for value in values if value.validation is not None]
     document = {
         "accuracy": vars(accuracy),
+        **({"val_accuracy": vars(Accuracy.of(chosen_by))} if chosen_by else {}),
         "label_bytes": label_set.num_bytes["total"],
         "image_bytes": reference.image_bytes,
         "recipe": recipe.to_json(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,26 @@ from sweeps.cluster import num_cpus, num_gpus, use_assigned_resources
 
 
 @dataclass(frozen=True)
+class StudentAccuracy:
+    """Of one student, as fractions; `validation` is None where there are no such images."""
+
+    test: float
+    validation: float | None = None
+
+
+@dataclass(frozen=True)
 class _Task:
     """What is the same for every seed."""
 
     images: ImageSet
     labels: Labels
     evaluation: ImageSet
+    validation: ImageSet | None
     recipe: Recipe
     compile: Compile
     checkpoints: str
 
-    def run(self, seed: int, ranks: Ranks = ALONE) -> float:
+    def run(self, seed: int, ranks: Ranks = ALONE) -> StudentAccuracy:
         """Train the student of a seed on what Ray assigned to this process; its accuracy."""
         device = use_assigned_resources(cpus=1)
         student = Student(self.recipe, self.labels.spec.num_classes, seed)
@@ -47,11 +56,12 @@ class _Task:
         checkpoint = Path(f"{self.checkpoints}-seed{seed}.checkpoint")
         for _ in train(student, data, self.recipe, seed=seed, compile=self.compile, checkpoint=checkpoint, ranks=ranks):
             pass
-        return accuracy(student, self.evaluation)
+        validation = None if self.validation is None else accuracy(student, self.validation)
+        return StudentAccuracy(accuracy(student, self.evaluation), validation)
 
 
 @ray.remote(max_retries=2)
-def _train_seed(task: _Task, seed: int) -> float:
+def _train_seed(task: _Task, seed: int) -> StudentAccuracy:
     return task.run(seed)
 
 
@@ -64,7 +74,7 @@ class _Rank:
             probe.bind(("", 0))
             return f"tcp://{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
 
-    def train(self, task: _Task, seed: int, address: str, rank: int, size: int) -> float:
+    def train(self, task: _Task, seed: int, address: str, rank: int, size: int) -> StudentAccuracy:
         backend = "nccl" if ray.get_gpu_ids() else "gloo"
         dist.init_process_group(backend, init_method=address, rank=rank, world_size=size)
         try:
@@ -81,11 +91,12 @@ def train_students(
     seeds: range,
     folder: Path,
     *,
+    validation: ImageSet | None = None,
     workers: int = 1,
     compile: Compile = "auto",  # noqa: A002
     progress: Callable[[int, int], None],
-) -> list[float]:
-    """Test accuracies (fractions), one a seed, of students trained on the connected Ray cluster.
+) -> list[StudentAccuracy]:
+    """Accuracies, one a seed, of students trained on the connected Ray cluster.
 
     A seed that has finished before, on equal labels, images and recipe, is read from `folder`; one that was interrupted
     goes on from its checkpoint there.
@@ -97,6 +108,7 @@ def train_students(
         recipe: of every student.
         seeds: of the students.
         folder: of results and checkpoints.
+        validation: images to choose by, beside the test set.
         workers: processes that train each student together, a CPU or a GPU each; 1 trains several students at once.
         compile: see `lpqld.training.train`.
         progress: called with the numbers of seeds done and in all.
@@ -105,20 +117,23 @@ def train_students(
         ConfigError: the cluster is smaller than `workers`.
         LpqldError: a worker died again and again.
     """
-    identity = [labels.spec.fingerprint, images.fingerprint, evaluation.fingerprint, recipe.to_json()]
+    sets = [evaluation] if validation is None else [evaluation, validation]
+    prints = [images.fingerprint, *(each.fingerprint for each in sets)]
+    identity = [labels.spec.fingerprint, *prints, recipe.to_json()]
     path = folder.resolve() / f"{fingerprint(canonical_json(identity))[:16]}.json"
-    kept: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    kept = {seed: StudentAccuracy(**values) for seed, values in found.items()}
     gpus, available = num_gpus(), num_gpus() or num_cpus()
     if workers > available:
         raise ConfigError(
             f"--workers {workers}: this cluster has {available} {'GPUs' if gpus else 'CPUs'}; choose fewer"
         )
-    task = ray.put(_Task(images, labels, evaluation, recipe, compile, str(path.with_suffix(""))))
+    task = ray.put(_Task(images, labels, evaluation, validation, recipe, compile, str(path.with_suffix(""))))
     missing = [seed for seed in seeds if str(seed) not in kept]
 
-    def keep(seed: int, value: float) -> None:
+    def keep(seed: int, value: StudentAccuracy) -> None:
         kept[str(seed)] = value
-        write_atomically(path, json.dumps(kept).encode())
+        write_atomically(path, json.dumps({name: asdict(each) for name, each in kept.items()}).encode())
         progress(len([seed for seed in seeds if str(seed) in kept]), len(seeds))
 
     progress(len(seeds) - len(missing), len(seeds))
@@ -136,7 +151,7 @@ def train_students(
     return [kept[str(seed)] for seed in seeds]
 
 
-def _train_together(task: Any, seed: int, workers: int, bundle: dict[str, float], attempts: int = 3) -> float:
+def _train_together(task: Any, seed: int, workers: int, bundle: dict[str, float], attempts: int = 3) -> StudentAccuracy:
     """Train one student in several processes, all of them started or none; again, from the checkpoint, if one dies."""
     group = placement_group([bundle] * workers)
     actor: Any = _Rank
@@ -146,7 +161,7 @@ def _train_together(task: Any, seed: int, workers: int, bundle: dict[str, float]
     try:
         address = ray.get(ranks[0].free_address.remote())
         runs = [each.train.remote(task, seed, address, rank, workers) for rank, each in enumerate(ranks)]
-        values: list[float] = ray.get(runs)
+        values: list[StudentAccuracy] = ray.get(runs)
         return values[0]
     except RayActorError as error:
         if attempts == 1:

@@ -53,4 +53,6 @@ def test_recovering_beside_the_bare_passes(tmp_path):
     (case,) = document["cases"]
     assert case["ratio"] == pytest.approx(case["images_per_second"] / case["bare_images_per_second"])
     per_image = [row["microseconds_an_image_and_iteration"] for row in document["growth"]]
-    assert max(per_image) < 5 * min(per_image), "linear in classes and images per class, but for batches of another size"
+    assert max(per_image) < 5 * min(per_image), (
+        "linear in classes and images per class, but for batches of another size"
+    )

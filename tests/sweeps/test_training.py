@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from lpqld.errors import ConfigError
-from sweeps.training import train_students
+from sweeps.training import StudentAccuracy, train_students
 
 
-def students(shared, folder, **options) -> list[float]:
+def students(shared, folder, **options) -> list[StudentAccuracy]:
     recipe = replace(shared.recipe, epochs=3, precision="float32")
     return train_students(
         shared.images,
@@ -26,19 +26,30 @@ def students(shared, folder, **options) -> list[float]:
 def test_two_processes_train_the_student_of_one(small_shared, ray_cluster, tmp_path):
     alone = students(small_shared, tmp_path / "alone", seeds=range(1, 2))
     together = students(small_shared, tmp_path / "together", seeds=range(1, 2), workers=2)
-    assert together == pytest.approx(alone, abs=0.03)
+    assert together[0].test == pytest.approx(alone[0].test, abs=0.03)
     (kept,) = (tmp_path / "together").iterdir()
-    assert json.loads(kept.read_text()) == {"1": together[0]}
+    assert json.loads(kept.read_text()) == {"1": {"test": together[0].test, "validation": None}}
 
 
 def test_finished_seeds_are_read_and_others_trained(small_shared, ray_cluster, tmp_path):
     first = students(small_shared, tmp_path)
     (kept,) = tmp_path.iterdir()
-    kept.write_text(json.dumps({"1": 0.123}))
+    kept.write_text(json.dumps({"1": {"test": 0.123}}))
     said: list[tuple[int, int]] = []
     again = students(small_shared, tmp_path, progress=lambda done, total: said.append((done, total)))
-    assert again == [0.123, first[1]]
+    assert again == [StudentAccuracy(0.123), first[1]]
     assert said == [(1, 2), (2, 2)]
+
+
+def test_validation_images_are_read_beside_the_test_set(small_shared, ray_cluster, tmp_path):
+    test, validation = small_shared.test, small_shared.validation
+    ((found),) = students(small_shared, tmp_path, seeds=range(1, 2), validation=test)
+    (swapped,) = students(small_shared, tmp_path, seeds=range(1, 2))
+    assert found.test == swapped.test, "the same student"
+    assert found.validation is not None
+    assert found.validation * test.num_images == pytest.approx(round(found.validation * test.num_images))
+    assert swapped.validation is None
+    assert test.fingerprint != validation.fingerprint
 
 
 def test_more_processes_than_cpus_are_refused(small_shared, ray_cluster, tmp_path):
