@@ -31,6 +31,7 @@ from fixed_cost import fixed_cost
 from kept_labels import Kept, check_decoded, order0_bytes, select, uniform_set_bytes
 from made_labels import finer, from_nothing, rebuilt, statistics
 from numpy.typing import NDArray
+from real_data import DATA
 
 from lpqld.codec import TopK
 
@@ -98,8 +99,7 @@ def main() -> None:
 def labels(path: Path | None, num_views: int) -> tuple[str, NDArray[np.float32]]:
     """Where the labels of 1,000 classes are from, and the first `num_views` of them."""
     if path is None:
-        beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-        path = Path(os.environ.get("LPQLD_SHARED_DATA") or beside) / _REAL_LABELS
+        path = DATA / _REAL_LABELS
         if not path.is_file():
             return "made up, no data (made_labels.from_nothing)", from_nothing(num_views, seed=SEED)
     with np.load(path) as arrays:

@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from label_students import cpu_name, versions
 from PIL import Image
-from relabel_speed import DATA, noise
+from real_data import DATA
+from relabel_speed import noise
 
 from lpqld.architectures import build
 from lpqld.dataset import ViewDataset

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import statistics
 import sys
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from label_students import Experiment, described, setup_of, stored, tiny200, train_student, versions
 from label_variants import VARIANTS, Variant, named
+from real_data import DATA
 
 from lpqld.codec import Logits
 from lpqld.codec.base import dense_ids
@@ -53,18 +53,17 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-label-codecs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    data = Path(os.environ.get("LPQLD_SHARED_DATA") or _HERE.parents[2] / "shared" / "data")
     fidelity_file = arguments.out / "fidelity.json"
     try:
         chosen = named(arguments.only)
         if not (arguments.table or arguments.sizes):
-            fidelity = measure_fidelity(arguments.logits or data / "logits" / "in1k-logits.npz", chosen)
+            fidelity = measure_fidelity(arguments.logits or DATA / "logits" / "in1k-logits.npz", chosen)
             if arguments.only is None:
                 write_atomically(fidelity_file, json.dumps(fidelity, indent=1).encode())
         else:
             fidelity = json.loads(fidelity_file.read_bytes()) if fidelity_file.exists() else None
         if not (arguments.table or arguments.fidelity_only):
-            experiment = tiny200(data, arguments.cache, arguments.budget, say)
+            experiment = tiny200(DATA, arguments.cache, arguments.budget, say)
             trained = tuple(variant for variant in chosen if variant.train)
             if arguments.sizes:
                 print_sizes(experiment, trained)

@@ -5,7 +5,7 @@ installed. For each case (CIFAR-10 with the pretrained ResNet-20, IPC 10 and 50;
 fitted here, IPC 10): recover images with the defaults, measure the teacher's within-class similarity and accuracy on
 them, label a view of each for every epoch, and train students on all labels and on a fortieth of them (the first views
 of every image). Each finished piece is kept: images and labels in `--cache`, students beside this script. The data lies
-at `LPQLD_SHAREDDATA` or `../shared/data`; hours on a CPU, where students train side by side, a CPU each.
+at `LPQLD_SHARED_DATA` or `../shared/data`; hours on a CPU, where students train side by side, a CPU each.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import ray
 import torch
 from label_students import cpu_name, master_labels, versions
 from matplotlib.figure import Figure
-from relabel_speed import DATA
+from real_data import DATA
 
 from lpqld.dataset import ViewDataset
 from lpqld.diversity import within_class_similarity

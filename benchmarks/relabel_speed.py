@@ -3,7 +3,7 @@
 Run as `python benchmarks/relabel_speed.py [--threads N] [--rounds N] [--json]`. In one Ray worker, in turns: the
 network alone on views that lie ready in memory, normalised; and `Labeler.shard` with writing, which draws and renders
 the views, asks the same network in the same batches, keeps the 50 largest logits, encodes and writes. Ratios are of
-medians over rounds; start-up is reported apart. Real images and weights where `LPQLD_SHAREDDATA` or `../shared/data`
+medians over rounds; start-up is reported apart. Real images and weights where `LPQLD_SHARED_DATA` or `../shared/data`
 has them, else noise and untrained networks of the same shapes. On a GPU the network runs in float16, as relabeling
 has it.
 """
@@ -24,6 +24,7 @@ import numpy as np
 import ray
 import torch
 from label_students import cpu_name, versions
+from real_data import DATA
 
 from lpqld.architectures import build
 from lpqld.images import ImageSet
@@ -34,7 +35,6 @@ from lpqld.teacher import Teacher, TeacherSpec, load_teacher
 from lpqld.views import ViewRule, Views
 from sweeps.cluster import cluster
 
-DATA = Path(os.environ.get("LPQLD_SHAREDDATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 _RULE, _SEED, _K = ViewRule(), 0, 50
 
 
