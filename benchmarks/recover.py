@@ -107,18 +107,18 @@ def run(case: Case, seeds: int, out: Path, cache: Path) -> None:
     teacher = case.teacher(training.class_names, cache)
     test = ImageSet.open(str(case.test), size=_SIZE, class_names=training.class_names)
     for kind in KINDS:
-        images = images_of(case, kind, teacher, training, cache)
         path = out / f"{case.name}-{kind}.json"
-        if not path.exists():
-            keep(path, measure(teacher, images, test))
         wanted = {
             out / f"{case.name}-{kind}-{name}-seed{seed}.json": (divisor, seed)
             for seed in range(seeds)
             for name, divisor in LABELS.items()
         }
         pending = {path: job for path, job in wanted.items() if not path.exists()}
-        if not pending:
+        if path.exists() and not pending:
             continue
+        images = images_of(case, kind, teacher, training, cache)
+        if not path.exists():
+            keep(path, measure(teacher, images, test))
         labels = master_labels(teacher, images, RULE, case.epochs, cache / case.name / kind, say)
         some = {divisor: ray.put(first_labels(labels, divisor)) for divisor in LABELS.values()}
         shared, device = (ray.put(images), ray.put(test)), {"num_gpus": 1} if num_gpus() else {"num_cpus": 1}
@@ -170,12 +170,18 @@ def first_labels(labels: Labels, divisor: int) -> Labels:
 
 def student(case: Case, images: ImageSet, labels: Labels, test: ImageSet, seed: int) -> dict[str, Any]:
     """The test accuracy of a student after its last epoch."""
-    use_assigned_resources(cpus=1)
+    device = use_assigned_resources(cpus=1)
     recipe = Recipe(architecture="cifar_resnet20", epochs=case.epochs, lr=0.002, temperature="20:2:step")
     network = Student(recipe, images.num_classes, seed)
-    for _ in train(network, ViewDataset(images, labels), recipe, seed=seed):
+    for _ in train(network, ViewDataset(images, labels, device), recipe, seed=seed):
         pass
-    return {"accuracy": accuracy(network, test), "num_views": labels.spec.num_views, "recipe": recipe.to_json()}
+    return {
+        "accuracy": accuracy(network, test),
+        "num_views": labels.spec.num_views,
+        "recipe": recipe.to_json(),
+        "machine": cpu_name(),
+        "versions": versions(),
+    }
 
 
 def keep(path: Path, facts: dict[str, Any]) -> None:
@@ -212,19 +218,18 @@ def rows_of(case: Case, out: Path) -> list[Row]:
 def table(rows: list[Row]) -> str:
     """Rows in Markdown."""
     lines = [
-        "| case | images | within-class similarity | teacher right, % | all labels, % | a fortieth, % | lost, % |",
+        "| case | images | within-class similarity | teacher right, % | all labels, % | a fortieth, % | lost, points |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        means = [statistics.mean(values) for values in row.students.values() if values]
-        lost = f"{100 * (1 - means[1] / means[0]):.0f}" if len(means) == len(LABELS) else ""
+        lost = [every - some for every, some in zip(*row.students.values(), strict=False)]
         cells = [
             row.case,
             row.kind,
             f"{row.facts['similarity']:.3f}",
             f"{100 * row.facts['teacher_accuracy_on_them']:.1f}",
             *map(spread, row.students.values()),
-            lost,
+            spread(lost),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,13 +1,14 @@
 """`lpqld synthesize`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli import options
 from cli.labels import facts
 from cli.output import Answer, Reporter, command
+from lpqld.errors import ConfigError
 from lpqld.sizes import format_bytes
 
 
@@ -36,7 +37,16 @@ def synthesize(
     encoding: Annotated[
         str, typer.Option("--encoding", help="Of the images: png or webp (both lossless), jpeg:90.")
     ] = "png",
-    preset: Annotated[str | None, typer.Option("--preset", help="Recover as this preset does.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help="Recover as this preset, or YAML file, does, with its size and teacher's settings."
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of recover, such as recover.crop_scale=[0.5,1]. Repeatable."),
+    ] = None,
     size: options.Size = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Teachers at work at once.")] = None,
     classes: options.Classes = None,
@@ -44,12 +54,17 @@ def synthesize(
     mean: options.Mean = None,
     std: options.Std = None,
     address: options.Address = None,
-    seed: options.Seed = 0,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")] = None,
+    statistics: Annotated[
+        str | None,
+        typer.Option("--statistics", help="Where class statistics are kept: a path or a URI; default: under --root."),
+    ] = None,
     root: options.Root = Path("runs"),
 ) -> Answer:
     """Squeeze a teacher's training images and recover distilled ones, on the Ray cluster; run again, it resumes.
 
-    The teacher needs batch norm. Statistics of its classes are kept under --root and found again. Example:
+    The teacher needs batch norm. Statistics of its classes are kept and found again. On a cluster, every node sees
+    --images, --out and the statistics. Example:
 
     lpqld synthesize --images train/ --teacher resnet18.pth --arch resnet18 --preset in1k --ipc 10 --out distilled
     """
@@ -76,16 +91,20 @@ def synthesize(
         "batch_size": batch_size,
         "seed": seed,
     }
-    base = RecoverRecipe() if preset is None else load_config(preset).recover
+    config = None if preset is None else load_config(preset)
+    base = RecoverRecipe() if config is None else config.recover
     changed = {key: value for key, value in given.items() if value is not None}
-    recipe = RecoverRecipe.from_json({**base.to_json(), **changed})
+    recipe = RecoverRecipe.from_json({**base.to_json(), **_recover_settings(set_ or []), **changed})
     chosen = Encoding.parse(encoding)
-    opened = TrainingImages.open(images, size=size or input_size)
-    network = open_teacher_for(
-        options.teacher_config(teacher, arch, classes, input_size, mean, std),
-        opened.class_names,
-    )
-    folder, statistics = location(out), location(str(root)) / "statistics"
+    teacher_config = options.teacher_config(teacher, arch, classes, input_size, mean, std)
+    if config is not None:
+        said = {name: value for name, value in teacher_config.model_dump().items() if value is not None}
+        teacher_config = config.teacher.model_copy(update=said)
+        size = size or config.images.size
+    opened = TrainingImages.open(images, size=size or teacher_config.input_size)
+    network = open_teacher_for(teacher_config, opened.class_names)
+    folder = location(out)
+    kept = location(str(root)) / "statistics" if statistics is None else location(statistics)
     with Reporter() as reporter, cluster(address, object_store_bytes=object_store_for(opened.held_bytes)):
         reporter.say(f"training images: {len(opened.records)} of {opened.num_classes} classes, {opened.size} px")
         recovered = synthesize_recorded(
@@ -95,7 +114,7 @@ def synthesize(
             recipe,
             ipc,
             folder,
-            statistics,
+            kept,
             encoding=chosen,
             workers=workers,
             progress=reporter.progress,
@@ -115,3 +134,18 @@ def synthesize(
     }
     shown = {**document, "image_bytes": format_bytes(found.image_bytes)}
     return Answer(document, facts(shown))
+
+
+def _recover_settings(assignments: list[str]) -> dict[str, Any]:
+    """The settings of recover by name.
+
+    Raises:
+        ConfigError: another setting.
+    """
+    from sweeps.presets import parse_settings
+
+    settings = parse_settings(assignments)
+    others = [key for key in settings if not key.startswith("recover.")]
+    if others:
+        raise ConfigError(f"--set {others[0]}: expected a setting of recover, such as recover.crop_scale=[0.5,1]")
+    return {key.removeprefix("recover."): value for key, value in settings.items()}

@@ -30,8 +30,12 @@ def batch_norm_layers(network: nn.Module, size: int) -> dict[str, _BatchNorm]:
             "resnet18, cifar_resnet20, mobilenetv2_100, efficientnet_b0, regnety_004 or densenet121"
         )
     device = next(network.parameters()).device
-    with torch.no_grad(), watched(layers) as seen:
-        network.eval()(torch.zeros(1, 3, size, size, device=device))
+    try:
+        with torch.no_grad(), watched(layers) as seen:
+            network.eval()(torch.zeros(1, 3, size, size, device=device))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"the teacher cannot take images of {size} x {size} pixels ({reason})") from error
     return {name: layers[name] for name in seen}
 
 

@@ -32,11 +32,19 @@ _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})")
 
 @dataclass(frozen=True)
 class Record:
-    """One encoded image: where it stands (for messages), its label, and its bytes or the file that has them."""
+    """One encoded image.
+
+    Attributes:
+        origin: where it stands, for messages.
+        label: its class.
+        content: its bytes, or the file that has them.
+        key: of a file, its name in the source and its size: what tells it from another without reading it.
+    """
 
     origin: str
     label: int
     content: bytes | Location | None
+    key: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -245,20 +253,23 @@ def _folder(folder: Location, wanted: Sequence[str] | None) -> Source:
     suffixes = set(Image.registered_extensions())
     label_of = dict(zip(subfolders, found, strict=True))
     records, names = [], []
-    for name in _file_names(folder, subfolders):
+    for name, size in _file_names(folder, subfolders).items():
         parts = PurePosixPath(name).parts
         label = label_of.get(parts[0]) if len(parts) > 1 else None
         hidden = any(part.startswith(".") for part in parts)
         if label is not None and not hidden and PurePosixPath(name).suffix.lower() in suffixes:
-            records.append(Record(str(folder / name), label, folder / name))
+            file = (folder / name).absolute()  # for workers elsewhere
+            records.append(Record(str(folder / name), label, file, (name, size)))
             names.append(name)
     return _canonical(class_names, records, names, str(folder))
 
 
-def _file_names(folder: Location, subfolders: list[str]) -> list[str]:
+def _file_names(folder: Location, subfolders: list[str]) -> dict[str, int]:
+    """Files by name in order, and their sizes."""
     if isinstance(folder, RemotePath):
-        return sorted(file_sizes(folder))  # one listing, not one a class
-    return sorted(f"{name}/{inside}" for name in subfolders for inside in file_sizes(folder / name))
+        return dict(sorted(file_sizes(folder).items()))  # one listing, not one a class
+    sizes = {name: file_sizes(folder / name) for name in subfolders}
+    return dict(sorted((f"{name}/{file}", size) for name, files in sizes.items() for file, size in files.items()))
 
 
 def _subfolders(folder: Location) -> list[str]:

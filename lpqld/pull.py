@@ -28,10 +28,13 @@ class Pull:
     weight: float
 
     def apply(self, values: torch.Tensor) -> torch.Tensor | float:
-        """The distance of values [B, F] or [B, F, H, W]; weighted, its gradient joins theirs in the backward pass.
+        """The distance of values; weighted, its gradient joins theirs in the backward pass.
 
         The distance is ||Var - variance||_2 + ||mean - mu||_2, with biased variances, summed over groups. Its gradient
         is one number times a value plus another, so that no graph of it is kept.
+
+        Args:
+            values: as `mean_and_square` takes them.
         """
         seen = values.detach()
         distance, line = (_line_on_cpu if _is_for_cpu(values) else _line)(seen, self)
@@ -46,7 +49,7 @@ def mean_and_square(values: torch.Tensor, shift: torch.Tensor, num_groups: int) 
     Many times as fast on a CPU as `torch.var_mean`, which is slow over channels-last memory.
 
     Args:
-        values: [B, F] or [B, F, H, W], B a multiple of G.
+        values: [B, F], [B, F, L] or [B, F, H, W], B a multiple of G.
         shift: float32 [F], or [G, F]; near the mean, so that nothing cancels.
         num_groups: G.
     """
@@ -81,10 +84,10 @@ def _line(values: torch.Tensor, pull: Pull) -> tuple[torch.Tensor, _Line]:
     def add_to(gradient: torch.Tensor) -> torch.Tensor:
         (rows, repeats), (before, _) = _rows(values), _rows(gradient)
         steep, flat = (
-            part.to(rows.dtype).repeat(1, repeats).repeat_interleave(len(rows) // len(part), 0)[:, None]
-            for part in (slope, constant)
+            part.repeat(1, repeats).repeat_interleave(len(rows) // len(part), 0)[:, None] for part in (slope, constant)
         )
-        return _unrows(torch.addcmul(before, rows, steep).add_(flat), gradient)
+        after = torch.addcmul(before.float(), rows.float(), steep).add_(flat)  # rounded once
+        return _unrows(after.to(gradient.dtype), gradient)
 
     return torch.stack(lengths).sum(), add_to
 
@@ -145,6 +148,8 @@ def _rows(values: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Values as [B, H, W * F], a view of channels-last ones, and W: what is added up lies in long rows."""
     if values.dim() == 2:
         return values[:, None].contiguous(), 1
+    if values.dim() == 3:
+        return values.transpose(1, 2).contiguous(), 1
     width, channels = values.shape[3], values.shape[1]
     return values.permute(0, 2, 3, 1).reshape(len(values), -1, width * channels).contiguous(), width
 
@@ -153,5 +158,7 @@ def _unrows(rows: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The inverse of `_rows`, in the shape of `like`."""
     if like.dim() == 2:
         return rows[:, 0]
+    if like.dim() == 3:
+        return rows.transpose(1, 2)
     batch, channels, height, width = like.shape
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -12,7 +12,7 @@ image of many classes, and all share the layers' running statistics (SRe2L, arXi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,7 @@ _DRAW_AHEAD = 64  # iterations whose crops are drawn at once
 _LOOK_EVERY = 50  # iterations between two looks at the loss, for which a GPU is waited for
 MAX_IPC = 2**20
 _FEWEST_BATCHES = 8  # so that as many workers have work, where there are as many classes
+DEFAULT_BATCH_SIZE = 100
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,18 @@ def batches_of(num_classes: int, ipc: int, recipe: RecoverRecipe) -> list[Batch]
     """
     if not 1 <= ipc <= MAX_IPC:
         raise ConfigError(f"images per class must be from 1 to {MAX_IPC}, found {ipc}")
+    batch_size = recipe.batch_size or DEFAULT_BATCH_SIZE
     if recipe.mode == "class":
-        together = max(1, min(recipe.batch_size // ipc, num_classes // _FEWEST_BATCHES))
+        most = num_classes // _FEWEST_BATCHES if recipe.batch_size is None else num_classes
+        together = max(1, min(batch_size // ipc, most))
         starts = range(0, num_classes, together)
         groups = [np.arange(start, min(start + together, num_classes)) for start in starts]
         return [Batch(np.repeat(group, ipc), np.tile(np.arange(ipc), len(group))) for group in groups]
-    starts = range(0, num_classes, recipe.batch_size)
-    groups = [np.arange(start, min(start + recipe.batch_size, num_classes)) for start in starts]
-    return [Batch(group, np.full(len(group), number)) for number in range(ipc) for group in groups]
+    # Number after number, in parts of like size: none is left with few images for statistics of all.
+    classes, numbers = np.tile(np.arange(num_classes), ipc), np.repeat(np.arange(ipc), num_classes)
+    parts = -(-len(classes) // batch_size)
+    split = zip(np.array_split(classes, parts), np.array_split(numbers, parts), strict=True)
+    return [Batch(some, their_numbers) for some, their_numbers in split]
 
 
 @dataclass(frozen=True)
@@ -116,16 +121,14 @@ class Recoverer:
         batch: Batch,
         statistics: ClassStatistics | None,
         real: torch.Tensor | None = None,
-        on_losses: Callable[[Losses], None] = lambda losses: None,
-    ) -> torch.Tensor:
-        """The images of a batch, uint8 [B, 3, S, S].
+    ) -> tuple[torch.Tensor, list[Losses]]:
+        """The images of a batch, uint8 [B, 3, S, S], and the losses on their way, now and then.
 
         Where the loss is not finite all is done again, once, at half the learning rate.
 
         Args:
             statistics: of at least its classes; unused in cross-class mode.
             real: where images start, of init "real": uint8 [B, 3, S, S].
-            on_losses: called now and then.
 
         Raises:
             DataError: statistics are of another model, or the loss is not finite, naming the classes.
@@ -134,10 +137,10 @@ class Recoverer:
         bad: NDArray[np.int64] = batch.class_ids
         for lr in (self._recipe.lr, self._recipe.lr / 2):
             images = self._start(batch, real)
-            bad = self._descend(images, batch, pulls, lr, on_losses)
+            losses, bad = self._descend(images, batch, pulls, lr)
             if not len(bad):
                 pixels = images.detach() * self._teacher.std + self._teacher.mean
-                return pixels.mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu()
+                return pixels.mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu(), losses
         raise DataError(
             f"recovering classes {few(bad)}: the loss is not finite, also with half of lr {self._recipe.lr:g}; lower "
             f"recover.lr or recover.bn_weight"
@@ -182,10 +185,9 @@ class Recoverer:
         batch: Batch,
         pulls: dict[str, Pull],
         lr: float,
-        on_losses: Callable[[Losses], None],
-    ) -> NDArray[np.int64]:
-        """Recover `images` in place; the classes whose images or loss are not finite."""
-        recipe = self._recipe
+    ) -> tuple[list[Losses], NDArray[np.int64]]:
+        """Recover `images` in place; the losses, and the classes whose images or loss are not finite."""
+        recipe, losses = self._recipe, list[Losses]()
         images.requires_grad_()
         optimizer = torch.optim.Adam([images], lr=lr, betas=recipe.betas, fused=True)
         num_groups = len(batch.class_ids) if recipe.mode == "class" else 1
@@ -207,14 +209,13 @@ class Recoverer:
                 if last or iteration % _LOOK_EVERY == 0:
                     distance = sum(pulls[name].weight * float(value) for name, value in distances.items())
                     parts = entropy.item() / num_groups, distance / num_groups
+                    losses.append(Losses(iteration + 1, *parts))
                     if not math.isfinite(sum(parts)):
-                        return self._not_finite(images, batch)
-                    on_losses(Losses(iteration + 1, *parts))
-        return np.zeros(0, dtype=np.int64)
-
-    def _not_finite(self, images: torch.Tensor, batch: Batch) -> NDArray[np.int64]:
+                        break
         bad = ~torch.isfinite(images.detach()).flatten(1).all(1).cpu().numpy()
-        return np.unique(batch.classes[bad]) if bad.any() else batch.class_ids
+        if not bad.any() and not math.isfinite(losses[-1].cross_entropy + losses[-1].batch_norm):
+            return losses, batch.class_ids
+        return losses, np.unique(batch.classes[bad])
 
     def _draws(self, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Crops [B, 4], flips [B] and shifts [B, 2] of every iteration; an image's depend on the seed and it alone."""

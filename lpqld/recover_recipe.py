@@ -30,7 +30,8 @@ class RecoverRecipe:
         shift: most pixels of the circular shift, in either direction.
         curriculum: crops go from whole images to `crop_scale` ("linear", "cosine"; CDA, arXiv 2311.18838), or "none".
         init: "noise" from N(0, 1), or "real" images of the class.
-        batch_size: most images a step, in whole classes (class mode); a class with more has a batch of its own.
+        batch_size: most images a step; in class mode whole classes, and a class with more has a batch of its own. None
+            for 100, but in class mode no fewer than 8 batches where there are as many classes, for as many workers.
         precision: of the teacher: "float32", "bfloat16" (autocast), or "auto", see `precision.uses_bfloat16`.
         seed: of everything that is drawn.
     """
@@ -47,7 +48,7 @@ class RecoverRecipe:
     shift: int = 4
     curriculum: Literal["none", "linear", "cosine"] = "none"
     init: Literal["noise", "real"] = "noise"
-    batch_size: int = 100
+    batch_size: int | None = None
     precision: Precision = "auto"
     seed: int = 0
 
@@ -65,7 +66,7 @@ class RecoverRecipe:
             "shift must be 0 or more": self.shift >= 0,
             "curriculum must be none, linear or cosine": self.curriculum in ("none", "linear", "cosine"),
             "init must be noise or real": self.init in ("noise", "real"),
-            "batch_size must be at least 1": self.batch_size >= 1,
+            "batch_size must be at least 1": self.batch_size is None or self.batch_size >= 1,
             "precision must be auto, float32 or bfloat16": self.precision in get_args(Precision),
             "seed must be in [0, 2**64)": 0 <= self.seed < 2**64,
         }

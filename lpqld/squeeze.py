@@ -157,7 +157,7 @@ def squeeze(
             for name, values in seen.items():
                 shift, first, second = sums[name]
                 near = shift.float().to(device)
-                offset, square = (part.double().cpu() for part in mean_and_square(values, near, len(values)))
+                offset, square = (part.double().cpu() for part in mean_and_square(values, near, len(pixels)))
                 if not torch.isfinite(square).all():
                     raise DataError(f"batch norm {name} of the teacher sees NaN or infinite values; check its weights")
                 first.index_add_(0, torch.from_numpy(rows), offset)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.classes import few, positions
+from lpqld.classes import few
 from lpqld.draws import random_words
 from lpqld.errors import DataError
 from lpqld.image_codec import decode_all
@@ -28,42 +28,38 @@ class TrainingImages:
         records: in canonical order, class after class.
         class_names: C different names.
         size: side in pixels that they are brought to.
+        exact: whether an image of another size is refused.
     """
 
     records: tuple[Record, ...]
     class_names: tuple[str, ...]
     size: int
+    exact: bool = False
 
     @classmethod
-    def open(cls, path: str, *, size: int | None, class_names: Sequence[str] | None = None) -> TrainingImages:
+    def open(cls, path: str, *, size: int | None) -> TrainingImages:
         """The images at `path`, see `ImageSet.open`; none is decoded yet, but the first where `size` is None.
 
-        Args:
-            class_names: classes, by name, in another order, or some of them.
-
         Raises:
-            ConfigError: no such path, or images of several sizes.
-            DataError: an unreadable table or image, or a class is not there.
+            ConfigError: no such path.
+            DataError: an unreadable table or image, or a class without images.
         """
-        source = read_source(path, class_names)
-        records, names = source.records, source.class_names
-        if class_names is not None and tuple(class_names) != names:
-            found = positions(class_names, names)
-            missing = [name for name, position in zip(class_names, found, strict=True) if position is None]
-            if missing:
-                raise DataError(f"{path} has no class {few(missing)} of the {len(class_names)} that are wanted")
-            new = {old: position for position, old in enumerate(found)}
-            kept = [record for record in records if record.label in new]
-            records = tuple(Record(record.origin, new[record.label], record.content) for record in kept)
-            names = tuple(class_names)
-        records = tuple(sorted(records, key=lambda record: record.label))
+        source = read_source(path)
+        records = tuple(sorted(source.records, key=lambda record: record.label))
+        exact = size is None
         if size is None:
             size = decoded(records[:1], None).shape[-1]
-        images = cls(records, names, size)
+        images = cls(records, source.class_names, size, exact)
         empty = np.flatnonzero(images.counts == 0)
         if len(empty):
-            raise DataError(f"{path} has no images of {len(empty)} classes ({few([names[row] for row in empty])})")
+            names = [images.class_names[row] for row in empty]
+            raise DataError(f"{path} has no images of {len(empty)} classes ({few(names)})")
         return images
+
+    def of_classes(self, class_ids: Sequence[int] | NDArray[np.int64]) -> TrainingImages:
+        """The same without the records of other classes; with none, what a job has to know."""
+        rows = np.flatnonzero(np.isin(self.labels, class_ids))
+        return replace(self, records=tuple(self.records[row] for row in rows))
 
     @property
     def num_classes(self) -> int:
@@ -82,12 +78,15 @@ class TrainingImages:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over class names, size, and each image's class and bytes, or its name where it is a file."""
-        names = [
-            [record.label, fingerprint(record.content) if isinstance(record.content, bytes) else record.origin]
+        """SHA-256 (hex) over class names, size, and each image's class and bytes; of a file, its name and size.
+
+        A file that is replaced by another of the same size is not noticed: a million files are not read for that.
+        """
+        entries = [
+            [record.label, *(record.key or [fingerprint(record.content or b"")])]  # type: ignore[arg-type]
             for record in self.records
         ]
-        return fingerprint(canonical_json([list(self.class_names), self.size]), canonical_json(names))
+        return fingerprint(canonical_json([list(self.class_names), self.size]), canonical_json(entries))
 
     @property
     def held_bytes(self) -> int:
@@ -105,28 +104,38 @@ class TrainingImages:
         rows = np.flatnonzero(np.isin(self.labels, class_ids))
         for start in range(0, len(rows), batch_size):
             some = rows[start : start + batch_size]
-            yield torch.from_numpy(decoded([self.records[row] for row in some], self.size)), self.labels[some]
+            yield (
+                torch.from_numpy(decoded([self.records[row] for row in some], self.size, self.exact)),
+                self.labels[some],
+            )
 
     def sample(self, classes: NDArray[np.int64], numbers: NDArray[np.int64], seed: int) -> torch.Tensor:
         """Image `numbers` of each class permuted by `seed`, uint8 [B, 3, S, S]; over again where it has fewer."""
         starts = np.concatenate([[0], np.cumsum(self.counts)])
         chosen = []
         for label, number in zip(classes, numbers, strict=True):
-            rows = np.arange(starts[label], starts[label + 1])
-            order = np.argsort(random_words(seed, _SAMPLE_STREAM, rows, np.zeros_like(rows), 0)[0], kind="stable")
-            chosen.append(self.records[rows[order[number % len(rows)]]])
-        return torch.from_numpy(decoded(chosen, self.size))
+            ranks = np.arange(starts[label + 1] - starts[label])
+            words = random_words(seed, _SAMPLE_STREAM, ranks, np.full_like(ranks, label), 0)[0]
+            rank = np.argsort(words, kind="stable")[number % len(ranks)]
+            chosen.append(self.records[starts[label] + rank])
+        return torch.from_numpy(decoded(chosen, self.size, self.exact))
 
 
-def decoded(records: Sequence[Record], size: int | None) -> NDArray[np.uint8]:
+def decoded(records: Sequence[Record], size: int | None, exact: bool = False) -> NDArray[np.uint8]:
     """Pixels of images, uint8 [B, 3, S, S].
 
     Raises:
-        DataError: one cannot be read.
+        DataError: one cannot be read, or, if `exact`, has another size.
     """
     pixels = []
     for record, image in zip(records, decode_all(records, size, 1.0), strict=True):
         if image.pixels is None:
             raise DataError(f"{record.origin}: {image.problem}. Repair or remove it")
+        if exact and image.original_size != (size, size):
+            width, height = image.original_size
+            raise DataError(
+                f"{record.origin} is {width} x {height} pixels and the first image {size} x {size}: images must be "
+                "squares of one size; pass --size to bring them all to one"
+            )
         pixels.append(image.pixels)
     return np.stack(pixels)

@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import ray
-
 from lpqld.location import Location
 from sweeps.retries import begin, retried, write_retried
 from sweeps.shard_pool import Answer, pool_for, run_shards
@@ -56,7 +54,7 @@ def make_files(
     """Make the files `pending` of `total` in `folder`, on the connected Ray cluster.
 
     Args:
-        arguments: of the maker, but for the folder; `teacher` and `images` go through the object store.
+        arguments: of the maker, but for the folder.
         progress: called with `phase`, files done and files in all.
         on_answer: called with what is told of each file as it is done.
     """
@@ -64,8 +62,7 @@ def make_files(
     progress(phase, done, total)
     if not pending:
         return
-    shared = {name: ray.put(arguments[name]) for name in ("teacher", "images")}
-    everything = {**arguments, **shared, "folder": folder}
+    everything = {**arguments, "folder": folder}
     for index, answer in run_shards(maker, everything, pending, **pool_for(len(pending), workers)):
         done += 1
         on_answer(index, answer)

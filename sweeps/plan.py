@@ -21,6 +21,7 @@ from sweeps.timing import seconds_per_call
 
 _MEASURE_SECONDS = 1.5
 _JPEG_BYTES_PER_PIXEL = 0.3  # ImageNet photos at 224 px, quality 75 or so
+_PNG_BYTES_PER_PIXEL = 2.9  # of recovered images, which are full of detail
 _FIXED_BYTES = 1400  # manifest and header of a small set
 _TYPICAL_BITS = 4
 _WORKING_BYTES = 600_000_000  # a process with torch in it
@@ -88,7 +89,8 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
     if estimated:
         num_classes = training[0] if training is not None else config.num_classes or 10
         size, num_images = config.images.size or 32, num_classes * (config.images.ipc or 10)
-        image_bytes = round(num_images * size * size * _JPEG_BYTES_PER_PIXEL)
+        bytes_per_pixel = _PNG_BYTES_PER_PIXEL if config.recovers else _JPEG_BYTES_PER_PIXEL
+        image_bytes = round(num_images * size * size * bytes_per_pixel)
     else:
         images = open_images(config.images)
         num_classes, num_images, size, image_bytes = (

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from lpqld.architectures import build
-from lpqld.recover import Recoverer, batches_of
+from lpqld.recover import Batch, Recoverer, batches_of
 from lpqld.squeeze import ClassStatistics
 from lpqld.teacher import Teacher, TeacherSpec
 from sweeps.config import SweepConfig
 from sweeps.timing import seconds_per_call
 
 _ID_AND_COUNT_BYTES = 16
+_MOST_IMAGES = 16
 _ITERATIONS = 3  # of a measured call
 _VALUE_BYTES = 4  # of a mean, and of a variance
 
@@ -69,24 +70,27 @@ def plan_recover(
         Teacher(build(architecture, num_classes), spec), replace(recipe, iterations=_ITERATIONS), size, device
     )
     batches = batches_of(num_classes, ipc, recipe)
-    largest = max(batches, key=lambda batch: len(batch.classes))
-    class_ids, channels = largest.class_ids, recoverer.channels
+    batch_size = max(len(batch.classes) for batch in batches)
+    # A whole batch takes minutes on a CPU.
+    count = batch_size if device.type == "cuda" else min(batch_size, _MOST_IMAGES)
+    measured = Batch(np.zeros(count, dtype=np.int64), np.arange(count))
+    class_ids, channels = measured.class_ids, recoverer.channels
     made_up = ClassStatistics(
         class_ids,
         np.ones(len(class_ids), dtype=np.int64),
         {name: np.zeros((len(class_ids), width), dtype=np.float32) for name, width in channels.items()},
         {name: np.ones((len(class_ids), width), dtype=np.float32) for name, width in channels.items()},
     )
-    real = torch.zeros(len(largest.classes), 3, size, size, dtype=torch.uint8) if recipe.init == "real" else None
-    seconds = seconds_per_call(lambda: recoverer.recover(largest, made_up, real), device, measure_seconds)
-    rate = _ITERATIONS * len(largest.classes) / seconds
+    real = torch.zeros(count, 3, size, size, dtype=torch.uint8) if recipe.init == "real" else None
+    seconds = seconds_per_call(lambda: recoverer.recover(measured, made_up, real), device, measure_seconds)
+    rate = _ITERATIONS * count / seconds
     squeeze_hours = None if num_training_images is None else num_training_images / forward_rate / 3600
     class_bytes = _ID_AND_COUNT_BYTES + 2 * _VALUE_BYTES * sum(channels.values())
     return RecoverPlan(
         num_training_images=num_training_images,
         statistics_bytes=num_classes * class_bytes if recipe.mode == "class" else 0,
         num_batches=len(batches),
-        batch_size=len(largest.classes),
+        batch_size=batch_size,
         iterations=recipe.iterations,
         image_rate=rate,
         squeeze_hours=squeeze_hours if recipe.mode == "class" else 0.0,

@@ -6,7 +6,6 @@ on one folder, each does the shards that it does not find; where both write one,
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +22,9 @@ from lpqld.memory import ImageMemory
 from lpqld.relabel import Labeler
 from lpqld.shards import Shard, check_header, shard_file
 from lpqld.spec import LabelSpec
-from lpqld.store import TEMPORARY_SUFFIX, sweep_temporary_files
+from lpqld.store import sweep_temporary_files
 from lpqld.teacher import Teacher
+from sweeps.claim import claim
 from sweeps.cluster import use_assigned_resources
 from sweeps.retries import begin, retried, write_retried
 from sweeps.shard_pool import Answer, pool_for, run_shards
@@ -104,7 +104,7 @@ def relabel(
             )
         progress(total, total)
         return found
-    _claim(folder, spec)
+    claim(folder, _JOB_FILE, spec.fingerprint, "shards", "relabel job")
     sweep_temporary_files(folder)
     shards = _find_shards(folder, spec)
     progress(len(shards), total)
@@ -160,26 +160,6 @@ def _describe(folder: Location, spec: LabelSpec, index: int) -> Shard:
     except DataError as error:
         raise DataError(f"{path}: {error}; delete it and run the same command again") from error
     return Shard.of(content)
-
-
-def _claim(folder: Location, spec: LabelSpec) -> None:
-    """Mark `folder` as the place of this job, or refuse it where it holds another's work."""
-    claim = json.dumps({"fingerprint": spec.fingerprint}).encode()
-    job = folder / _JOB_FILE
-    if job.is_file():
-        if job.read_bytes() != claim:
-            raise ConfigError(
-                f"{folder} holds the unfinished shards of another relabel job; choose another --out or delete it"
-            )
-        return
-    if folder.is_dir() and not all(_is_claim(path.name) for path in folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty and is no relabel job of this project; choose another --out")
-    write_retried(job, claim)
-
-
-def _is_claim(name: str) -> bool:
-    """Whether a file is a job's claim, also where it is being written or was never finished."""
-    return name == _JOB_FILE or (name.startswith(f".{_JOB_FILE}.") and name.endswith(TEMPORARY_SUFFIX))
 
 
 def _finish(folder: Location, manifest: Manifest) -> None:

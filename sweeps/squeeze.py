@@ -35,10 +35,10 @@ class _Squeezer(FileMaker):
 
     doing = "squeezing"
 
-    def __init__(self, teacher: Any, images: Any, folder: Location, identity: str, tries: Any) -> None:
+    def __init__(self, teacher: Any, chunks: dict[int, Any], folder: Location, identity: str, tries: Any) -> None:
         super().__init__(folder, tries)
-        self._data, self._identity = (teacher, images), identity
-        self._loaded: tuple[Teacher, TrainingImages, torch.device] | None = None
+        self._teacher, self._chunks, self._identity = teacher, chunks, identity
+        self._loaded: tuple[Teacher, torch.device] | None = None
 
     def name(self, index: int) -> str:
         return statistics_file(index)
@@ -46,9 +46,10 @@ class _Squeezer(FileMaker):
     def make(self, index: int) -> tuple[bytes, Answer]:
         if self._loaded is None:
             device = use_assigned_resources(cpus=1)
-            teacher, images = ray.get(list(self._data))
-            self._loaded = teacher.to(device).to(memory_format=torch.channels_last).eval(), images, device
-        teacher, images, device = self._loaded
+            teacher = ray.get(self._teacher)
+            self._loaded = teacher.to(device).to(memory_format=torch.channels_last).eval(), device
+        teacher, device = self._loaded
+        images: TrainingImages = ray.get(self._chunks[index])
         class_ids = chunk_classes(images.num_classes, index)
         sums = squeeze(teacher, images.batches(class_ids, _SQUEEZE_BATCH), class_ids.tolist(), device)
         return statistics_to_bytes(sums.statistics(), self._identity), {}
@@ -74,6 +75,8 @@ def squeeze_classes(
     pending = [index for index in range(total) if not statistics.path(index).is_file()]
     for index in sorted(set(range(total)) - set(pending)):
         statistics.read_chunk(index)  # a damaged one is refused now
-    arguments = {"teacher": teacher.cpu(), "images": images, "identity": identity}
+    # A worker holds the records of one chunk only.
+    chunks = {index: ray.put(images.of_classes(chunk_classes(images.num_classes, index))) for index in pending}
+    arguments = {"teacher": ray.put(teacher.cpu()), "chunks": chunks, "identity": identity}
     make_files(_Squeezer, arguments, statistics.folder, pending, total, "squeeze", workers, progress)
     return statistics

@@ -26,13 +26,14 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.image_codec import Encoding
 from lpqld.image_reading import room_for
 from lpqld.image_writer import write_parquet
-from lpqld.location import Location
-from lpqld.recover import Batch, Losses, Recoverer, batches_of
+from lpqld.location import Location, file_sizes
+from lpqld.recover import Batch, Recoverer, batches_of
 from lpqld.recover_recipe import RecoverRecipe
 from lpqld.statistics_files import StatisticsFolder
 from lpqld.store import canonical_json, fingerprint
 from lpqld.teacher import Teacher
 from lpqld.training_images import TrainingImages
+from sweeps.claim import claim
 from sweeps.cluster import use_assigned_resources
 from sweeps.file_shards import FileMaker, Progress, make_files
 from sweeps.retries import write_retried
@@ -40,7 +41,8 @@ from sweeps.shard_pool import Answer
 from sweeps.squeeze import squeeze_classes
 
 ABOUT_FILE, SHEETS_FOLDER = "recovered.json", "contact-sheets"
-_WORK_FOLDER = ".recover"
+_WORK_FOLDER, _JOB_FILE = ".recover", ".recover.json"
+_MOST_COLUMNS = 20  # of a contact sheet
 _VERSION = 1
 
 
@@ -90,11 +92,11 @@ class _BatchRecoverer(FileMaker):
             batches = batches_of(images.num_classes, self._ipc, self._recipe)
             self._loaded = Recoverer(teacher, self._recipe, images.size, device), images, batches
         recoverer, images, batches = self._loaded
-        batch, seen = batches[index], list[Losses]()
+        batch = batches[index]
         real = None if self._recipe.init == "noise" else images.sample(batch.classes, batch.numbers, self._recipe.seed)
         statistics = None if self._statistics is None else self._statistics.read(batch.class_ids)
-        pixels = recoverer.recover(batch, statistics, real, seen.append)
-        history = np.array([[loss.iteration, loss.cross_entropy, loss.batch_norm] for loss in seen])
+        pixels, losses = recoverer.recover(batch, statistics, real)
+        history = np.array([[loss.iteration, loss.cross_entropy, loss.batch_norm] for loss in losses])
         buffer = io.BytesIO()
         np.savez(buffer, pixels=pixels.numpy(), history=history)
         return buffer.getvalue(), {"losses": history.tolist()}
@@ -133,15 +135,20 @@ def synthesize(
     batches = batches_of(images.num_classes, ipc, recipe)
     found = _finished(out, identity)
     if found is not None:
+        _clean(out)  # of a job that was killed after its last step
         progress("recover", len(batches), len(batches))
         return RecoveredImages(out, found)
     Recoverer(teacher, recipe, images.size, torch.device("cpu"))  # a teacher that will not do is refused now
+    claim(out, _JOB_FILE, identity, "images", "synthesize job")
     squeezed = None
     if recipe.mode == "class":
         squeezed = squeeze_classes(teacher, images, statistics, workers=workers, progress=progress)
-    work = (out / _WORK_FOLDER / identity[:16]).absolute()
+    work = (out / _WORK_FOLDER).absolute()
     pending = [index for index in range(len(batches)) if not (work / _batch_file(index)).exists()]
-    arguments = {"teacher": teacher.cpu(), "images": images, "statistics": squeezed, "recipe": recipe, "ipc": ipc}
+    arguments: dict[str, Any] = {"statistics": squeezed, "recipe": recipe, "ipc": ipc}
+    if pending:  # workers need the records themselves only where images start from them
+        known = images if recipe.init == "real" else images.of_classes([])
+        arguments |= {"teacher": ray.put(teacher.cpu()), "images": ray.put(known)}
 
     def tell(index: int, answer: Answer) -> None:
         on_losses(index, answer.get("losses", []))
@@ -187,17 +194,23 @@ def _assemble(
         some, history = _read_batch(work / _batch_file(index))
         pixels[batch.classes * ipc + batch.numbers] = some
         losses.append(history.tolist())
-        sheet = contact_sheet(some, ipc if about["recipe"]["mode"] == "class" else 10)
+        sheet = contact_sheet(some, min(ipc, _MOST_COLUMNS) if about["recipe"]["mode"] == "class" else 10)
         write_retried(out / SHEETS_FOLDER / sheet_file(index), sheet)
     rows = np.arange(len(pixels))
     write_parquet(out, pixels, rows // ipc, rows, images.class_names, encoding)
     about["losses"] = losses
     write_retried(out / ABOUT_FILE, json.dumps(about).encode())
-    for index in range(len(batches)):
-        (work / _batch_file(index)).unlink(missing_ok=True)
+    _clean(out)
+    return RecoveredImages(out, about)
+
+
+def _clean(out: Location) -> None:
+    """Leave nothing in `out` but the images, and what is told of them."""
+    for name in file_sizes(out / _WORK_FOLDER):
+        (out / _WORK_FOLDER / name).unlink(missing_ok=True)
     if isinstance(out, Path):
         shutil.rmtree(out / _WORK_FOLDER, ignore_errors=True)
-    return RecoveredImages(out, about)
+    (out / _JOB_FILE).unlink(missing_ok=True)
 
 
 def contact_sheet(pixels: NDArray[np.uint8], columns: int) -> bytes:
@@ -225,6 +238,8 @@ def _read_batch(path: Location) -> tuple[NDArray[np.uint8], NDArray[np.float64]]
     try:
         with np.load(io.BytesIO(path.read_bytes())) as content:
             return content["pixels"], content["history"]
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: --out must be a folder that every node and this machine see") from error
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path}: this batch of recovered images is damaged ({error}); delete it and run the same command again"
@@ -239,10 +254,11 @@ def _finished(out: Location, identity: str) -> dict[str, Any] | None:
     """What stands beside finished images of this job; None where there are none."""
     path = out / ABOUT_FILE
     if not path.is_file():
-        if out.is_dir() and any(True for _ in out.glob("*.parquet")):
-            raise ConfigError(f"{out} already holds other images; choose another --out")
         return None
-    about: dict[str, Any] = json.loads(path.read_bytes())
+    try:
+        about: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); delete {out} and run the same command again") from error
     if about.get("fingerprint") != identity:
         raise ConfigError(
             f"{out} holds images that were recovered with other settings, teacher or training images; choose another "

@@ -59,6 +59,25 @@ def test_one_number_a_channel_has_no_variance_and_is_left_alone():
     torch.testing.assert_close(images.grad, torch.ones(1, 4), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(6, 5, 4, 3), (6, 5, 7), (6, 5)], ids=["maps", "sequences", "vectors"])
+@pytest.mark.parametrize("num_groups", [1, 3])
+def test_compiled_and_in_torch_it_is_the_formula(shape, dtype, num_groups, monkeypatch):
+    values = (torch.randn(shape) + 20).to(dtype)  # the mean far from 0: what is rounded too early shows
+    pull = Pull(torch.randn(num_groups, 5) + 20, torch.rand(num_groups, 5), 0.7)
+    exact = values.double().requires_grad_()
+    expected = distance(exact, pull)
+    (pull.weight * expected).backward()
+    for compiled in (True, False):
+        monkeypatch.setattr("lpqld.pull._is_for_cpu", lambda values, compiled=compiled: compiled)
+        found = values.clone().requires_grad_()
+        measured = pull.apply(found)
+        (found * 0).sum().backward()
+        assert float(measured) == pytest.approx(expected.item(), rel=1e-4)
+        tolerance = {"rtol": 1e-2, "atol": 1e-3} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-6}
+        torch.testing.assert_close(found.grad.double(), exact.grad, **tolerance)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_moments_about_a_shift_of_any_layout(memory_format):
     values = (torch.randn(6, 5, 4, 3) + 50).contiguous(memory_format=memory_format)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lpqld.architectures import build
-from lpqld.batch_norm import batch_norm_layers
+from lpqld.batch_norm import batch_norm_layers, watched
 from lpqld.errors import ConfigError, DataError
 from lpqld.squeeze import StatisticsSums, squeeze
 from lpqld.teacher import Teacher, TeacherSpec
@@ -88,6 +88,20 @@ def test_statistics_of_some_classes_in_another_order(teacher, images):
         assert np.array_equal(means, statistics.means[name][[2, 0]])
     with pytest.raises(DataError, match="no statistics of 1 classes"):
         statistics.take([1, 7])
+
+
+def test_batch_norm_over_tokens_of_an_attention_network():
+    teacher = Teacher(build("levit_128s", 3), TeacherSpec("levit_128s", 3, input_size=224)).eval()
+    pixels = torch.randint(0, 256, (3, 3, 224, 224), dtype=torch.uint8)
+    found = squeeze(teacher, [(pixels, np.array([0, 1, 1]))], [0, 1], CPU).statistics()
+    layers = batch_norm_layers(teacher, 224)
+    tokens = next(name for name, layer in layers.items() if isinstance(layer, nn.BatchNorm1d))
+    with watched(layers) as seen, torch.inference_mode():
+        teacher(pixels[1:].float().div(255))
+    values = seen[tokens].double()
+    assert len(values) > 2 * 100, "many of an image"
+    np.testing.assert_allclose(found.means[tokens][1], values.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.variances[tokens][1], values.var(0, correction=0), rtol=1e-3, atol=1e-6)
 
 
 def test_layers_come_in_the_order_in_which_an_image_passes_them():

@@ -75,7 +75,7 @@ class TestPresets:
         assert recover.num_training_images == 1078
         layers = [layer.num_features for layer in build("convnet", 10).modules() if isinstance(layer, nn.BatchNorm2d)]
         assert recover.statistics_bytes == (10 * (16 + 8 * sum(layers)) if mode == "class" else 0)
-        assert (recover.num_batches, recover.batch_size) == ((10, 3) if mode == "class" else (3, 10))
+        assert (recover.num_batches, recover.batch_size) == ((10, 3) if mode == "class" else (1, 30))
         assert recover.recover_hours == pytest.approx(30 * recover.iterations / recover.image_rate / 3600)
         assert (recover.squeeze_hours > 0) == (mode == "class")
         assert make_plan(load_config("digits"), measure_seconds=0.01).recover is None

@@ -1,0 +1,68 @@
+"""The data, teacher and images of each table, and the `lpqld` commands that make them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Of a command line: the folder of real data, which is no part of what is recorded.
+DATA = "{data}"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a table is measured on. Paths are relative to the table's folder, or begin with `{data}`.
+
+    Attributes:
+        name: of the table.
+        preset: how images are recovered and views drawn.
+        num_classes: C.
+        ipc: images of each class.
+        epochs: of every student, and views of every image.
+        train: the teacher's training images, and those that select.
+        test: read once.
+        teacher: a checkpoint that is there, or the file that `fit` makes.
+        fit: options of `lpqld teacher fit`; none where the teacher is there.
+        size: side that images are brought to.
+    """
+
+    name: str
+    preset: str
+    num_classes: int
+    ipc: int
+    epochs: int
+    train: str
+    test: str
+    teacher: str
+    size: int
+    fit: tuple[str, ...] = ()
+
+    def preparation(self) -> dict[str, list[str]]:
+        """Commands by what they make, in order: teacher, distilled images, all labels."""
+        known = ["--teacher", self.teacher, "--arch", "cifar_resnet20"]
+        commands = {
+            "images": [
+                *("synthesize", "--images", self.train, "--size", str(self.size), *known),
+                *("--preset", self.preset, "--ipc", str(self.ipc), "--out", "images"),
+            ],
+            "all": [
+                *("relabel", "--images", "images", *known, "--preset", self.preset),
+                *("--views", str(self.epochs), "--out", "all"),
+            ],
+            "one": [
+                *("relabel", "--images", self.train, "--size", str(self.size), "--ipc", str(self.ipc), *known),
+                *("--preset", "whole.yaml", "--views", "1", "--out", "one"),
+            ],
+        }
+        if not self.fit:
+            return commands
+        fit = ["teacher", "fit", "--images", self.train, "--eval", self.test, "--arch", "cifar_resnet20"]
+        return {self.teacher: [*fit, "--size", str(self.size), "--out", self.teacher, *self.fit], **commands}
+
+
+_CIFAR = f"{DATA}/cifar10/train10k.parquet", f"{DATA}/cifar10/test.parquet", f"{DATA}/weights/resnet20-12fca82f.th"
+_TINY = f"{DATA}/tiny200/train.parquet", f"{DATA}/tiny200/val.parquet", "teacher.safetensors"
+DATA_SETS = (
+    DataSet("cifar10-10", "cifar10", 10, 10, 300, *_CIFAR, 32),
+    DataSet("cifar10-50", "cifar10", 10, 50, 300, *_CIFAR, 32),
+    DataSet("tiny200-10", "cifar10", 200, 10, 300, *_TINY, 32, ("--epochs", "60", "--seed", "0")),
+)
