@@ -1,4 +1,4 @@
-"""What enters the batch-norm layers of a network, seen and pulled by hooks: any timm or built-in model, unmodified."""
+"""What enters the batch-norm layers of a network, by hooks, and a loss of it: any timm or built-in model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lpqld.batch_norm_loss import BatchNormLoss
 from lpqld.errors import ConfigError
-from lpqld.pull import Pull
 
 
 def batch_norm_layers(network: nn.Module, size: int) -> dict[str, _BatchNorm]:
@@ -48,19 +48,21 @@ def watched(layers: Mapping[str, _BatchNorm]) -> Iterator[dict[str, torch.Tensor
 
 
 @contextmanager
-def pulled(layers: Mapping[str, _BatchNorm], pulls: Mapping[str, Pull]) -> Iterator[dict[str, torch.Tensor | float]]:
-    """Adds to what is minimised, of every forward pass, the weighted distances of all layers' inputs from their pulls.
+def with_batch_norm_loss(
+    layers: Mapping[str, _BatchNorm], terms: Mapping[str, BatchNormLoss]
+) -> Iterator[dict[str, torch.Tensor | float]]:
+    """Adds to what is minimised, of every forward pass, the batch-norm losses of all layers.
 
-    The dict has every layer's distance in the last pass, as `Pull.apply` has it.
+    The dict has every layer's distance, not weighted, in the last pass, as `BatchNormLoss.apply` has it.
     """
     distances: dict[str, torch.Tensor | float] = {}
 
-    def pull(name: str, values: torch.Tensor) -> None:
-        target = pulls[name]
+    def add(name: str, values: torch.Tensor) -> None:
+        target = terms[name]
         if values.numel() > target.mean.numel():  # one number a channel has no variance
             distances[name] = target.apply(values)
 
-    with _hooked(layers, pull):
+    with _hooked(layers, add):
         yield distances
 
 

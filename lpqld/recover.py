@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from lpqld.batch_norm import batch_norm_layers, pulled
+from lpqld.batch_norm import batch_norm_layers, with_batch_norm_loss
+from lpqld.batch_norm_loss import BatchNormLoss
 from lpqld.classes import few
 from lpqld.draws import random_words, uniform
 from lpqld.errors import ConfigError, DataError
 from lpqld.precision import is_depthwise, uses_bfloat16
-from lpqld.pull import Pull
 from lpqld.recover_recipe import RecoverRecipe
 from lpqld.render import normalised, resized_crops
 from lpqld.squeeze import ClassStatistics
@@ -133,11 +133,11 @@ class Recoverer:
         Raises:
             DataError: statistics are of another model, or the loss is not finite, naming the classes.
         """
-        pulls = self._pulls(batch, statistics)
+        terms = self._terms(batch, statistics)
         bad: NDArray[np.int64] = batch.class_ids
         for lr in (self._recipe.lr, self._recipe.lr / 2):
             images = self._start(batch, real)
-            losses, bad = self._descend(images, batch, pulls, lr)
+            losses, bad = self._descend(images, batch, terms, lr)
             if not len(bad):
                 pixels = images.detach() * self._teacher.std + self._teacher.mean
                 return pixels.mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu(), losses
@@ -146,7 +146,7 @@ class Recoverer:
             f"recover.lr or recover.bn_weight"
         )
 
-    def _pulls(self, batch: Batch, statistics: ClassStatistics | None) -> dict[str, Pull]:
+    def _terms(self, batch: Batch, statistics: ClassStatistics | None) -> dict[str, BatchNormLoss]:
         """To the statistics of each class of a batch; in cross-class mode, to the running ones."""
         recipe, found = self._recipe, {}
         if recipe.mode == "class":
@@ -165,7 +165,7 @@ class Recoverer:
                 assert layer.running_mean is not None
                 assert layer.running_var is not None
                 mean, variance = layer.running_mean[None].float(), layer.running_var[None].float()
-            found[name] = Pull(mean, variance, weight)
+            found[name] = BatchNormLoss(mean, variance, weight)
         return found
 
     def _start(self, batch: Batch, real: torch.Tensor | None) -> torch.Tensor:
@@ -183,7 +183,7 @@ class Recoverer:
         self,
         images: torch.Tensor,
         batch: Batch,
-        pulls: dict[str, Pull],
+        terms: dict[str, BatchNormLoss],
         lr: float,
     ) -> tuple[list[Losses], NDArray[np.int64]]:
         """Recover `images` in place; the losses, and the classes whose images or loss are not finite."""
@@ -192,7 +192,7 @@ class Recoverer:
         optimizer = torch.optim.Adam([images], lr=lr, betas=recipe.betas, fused=True)
         num_groups = len(batch.class_ids) if recipe.mode == "class" else 1
         classes = torch.from_numpy(batch.classes).to(self._device)
-        with pulled(self._layers, pulls) as distances:
+        with with_batch_norm_loss(self._layers, terms) as distances:
             for iteration, (crop, flip, shift) in enumerate(self._draws(batch)):
                 optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * iteration / recipe.iterations)) / 2
                 views = resized_crops(images, crop, flip, shift if recipe.shift else None)
@@ -207,7 +207,7 @@ class Recoverer:
                     images.clamp_(self._lowest, self._highest)
                 last = iteration + 1 == recipe.iterations
                 if last or iteration % _LOOK_EVERY == 0:
-                    distance = sum(pulls[name].weight * float(value) for name, value in distances.items())
+                    distance = sum(terms[name].weight * float(value) for name, value in distances.items())
                     parts = entropy.item() / num_groups, distance / num_groups
                     losses.append(Losses(iteration + 1, *parts))
                     if not math.isfinite(sum(parts)):

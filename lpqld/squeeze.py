@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from lpqld.batch_norm import batch_norm_layers, watched
+from lpqld.batch_norm_loss import mean_and_square
 from lpqld.classes import few
 from lpqld.errors import DataError
-from lpqld.pull import mean_and_square
 from lpqld.teacher import Teacher
 
 _LIKE_ONE = "statistics are added of one teacher and the same classes"

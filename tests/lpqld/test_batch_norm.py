@@ -1,11 +1,11 @@
-"""The pull on batch-norm inputs against the formula in torch's own operations, in value and gradient."""
+"""The batch-norm loss against the formula in torch's own operations, in value and gradient."""
 
 import pytest
 import torch
 from torch import nn
 
-from lpqld.batch_norm import pulled
-from lpqld.pull import Pull, mean_and_square
+from lpqld.batch_norm import with_batch_norm_loss
+from lpqld.batch_norm_loss import BatchNormLoss, mean_and_square
 
 
 def network() -> nn.Sequential:
@@ -14,19 +14,21 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(7)).eval()
 
 
-def distance(values: torch.Tensor, pull: Pull) -> torch.Tensor:
-    grouped = values.unflatten(0, (len(pull.mean), -1))
+def distance(values: torch.Tensor, term: BatchNormLoss) -> torch.Tensor:
+    grouped = values.unflatten(0, (len(term.mean), -1))
     over = [1, *range(3, grouped.dim())]
     mean, variance = grouped.mean(over), grouped.var(over, correction=0)
-    return ((variance - pull.variance).norm(dim=1) + (mean - pull.mean).norm(dim=1)).sum()
+    return ((variance - term.variance).norm(dim=1) + (mean - term.mean).norm(dim=1)).sum()
 
 
 @pytest.mark.parametrize("num_groups", [1, 3])
 def test_value_and_gradient_are_those_of_the_formula(num_groups):
     bare, images = network().double(), torch.randn(6, 3, 9, 8, dtype=torch.float64)
     layers = {name: layer for name, layer in bare.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)}
-    pulls = {
-        name: Pull(torch.randn(num_groups, layer.num_features), torch.rand(num_groups, layer.num_features), 0.1 + index)
+    terms = {
+        name: BatchNormLoss(
+            torch.randn(num_groups, layer.num_features), torch.rand(num_groups, layer.num_features), 0.1 + index
+        )
         for index, (name, layer) in enumerate(layers.items())
     }
     seen: dict[str, torch.Tensor] = {}
@@ -36,14 +38,14 @@ def test_value_and_gradient_are_those_of_the_formula(num_groups):
     ]
     expected = images.clone().requires_grad_()
     loss = bare(expected).square().sum()
-    distances = {name: distance(seen[name], pull) for name, pull in pulls.items()}
-    (loss + sum(pulls[name].weight * value for name, value in distances.items())).backward()
+    distances = {name: distance(seen[name], term) for name, term in terms.items()}
+    (loss + sum(terms[name].weight * value for name, value in distances.items())).backward()
     for hook in hooks:
         hook.remove()
 
     bare.float()
     found = images.float().contiguous(memory_format=torch.channels_last).requires_grad_()
-    with pulled(layers, pulls) as measured:
+    with with_batch_norm_loss(layers, terms) as measured:
         bare(found).square().sum().backward()
     for name, value in distances.items():
         assert measured[name] == pytest.approx(value.item(), rel=1e-5)
@@ -53,7 +55,7 @@ def test_value_and_gradient_are_those_of_the_formula(num_groups):
 
 def test_one_number_a_channel_has_no_variance_and_is_left_alone():
     layer, images = nn.BatchNorm1d(4).eval(), torch.randn(1, 4, requires_grad=True)
-    with pulled({"x": layer}, {"x": Pull(torch.ones(1, 4), torch.ones(1, 4), 1.0)}) as distances:
+    with with_batch_norm_loss({"x": layer}, {"x": BatchNormLoss(torch.ones(1, 4), torch.ones(1, 4), 1.0)}) as distances:
         layer(images).sum().backward()
     assert distances == {}
     torch.testing.assert_close(images.grad, torch.ones(1, 4), rtol=1e-4, atol=1e-4)
@@ -64,14 +66,14 @@ def test_one_number_a_channel_has_no_variance_and_is_left_alone():
 @pytest.mark.parametrize("num_groups", [1, 3])
 def test_compiled_and_in_torch_it_is_the_formula(shape, dtype, num_groups, monkeypatch):
     values = (torch.randn(shape) + 20).to(dtype)  # the mean far from 0: what is rounded too early shows
-    pull = Pull(torch.randn(num_groups, 5) + 20, torch.rand(num_groups, 5), 0.7)
+    term = BatchNormLoss(torch.randn(num_groups, 5) + 20, torch.rand(num_groups, 5), 0.7)
     exact = values.double().requires_grad_()
-    expected = distance(exact, pull)
-    (pull.weight * expected).backward()
+    expected = distance(exact, term)
+    (term.weight * expected).backward()
     for compiled in (True, False):
-        monkeypatch.setattr("lpqld.pull._is_for_cpu", lambda values, compiled=compiled: compiled)
+        monkeypatch.setattr("lpqld.batch_norm_loss._is_for_cpu", lambda values, compiled=compiled: compiled)
         found = values.clone().requires_grad_()
-        measured = pull.apply(found)
+        measured = term.apply(found)
         (found * 0).sum().backward()
         assert float(measured) == pytest.approx(expected.item(), rel=1e-4)
         tolerance = {"rtol": 1e-2, "atol": 1e-3} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-6}

@@ -1,4 +1,4 @@
-"""Moments of what enters a batch-norm layer, and a pull of them to others whose gradient joins the backward pass."""
+"""Moments of what enters a batch-norm layer, and the loss that pulls them to others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lpqld.batch_norm_loss_cpu import add_line, add_moments, loss_and_gradient
 from lpqld.compiled import in_threads
-from lpqld.pull_cpu import add_line, add_moments, pull_of
 
 
 @dataclass(frozen=True)
-class Pull:
-    """Where the inputs of a layer are pulled to.
+class BatchNormLoss:
+    """How far the inputs of a layer are from where they should be.
 
     Attributes:
         mean, variance: of each group, float32 [G, F].
@@ -68,18 +68,18 @@ def mean_and_square(values: torch.Tensor, shift: torch.Tensor, num_groups: int) 
 _Line = Callable[[torch.Tensor], torch.Tensor]
 
 
-def _line(values: torch.Tensor, pull: Pull) -> tuple[torch.Tensor, _Line]:
+def _line(values: torch.Tensor, term: BatchNormLoss) -> tuple[torch.Tensor, _Line]:
     """The distance, and what adds slope * values + constant to a gradient."""
-    offset, square = mean_and_square(values, pull.mean, len(pull.mean))
-    excess = square - offset.square() - pull.variance
+    offset, square = mean_and_square(values, term.mean, len(term.mean))
+    excess = square - offset.square() - term.variance
     lengths = [torch.linalg.vector_norm(part, dim=1, keepdim=True) for part in (offset, excess)]
     to_mean, to_variance = (
-        pull.weight * part / length.clamp_min(1e-12) for part, length in zip((offset, excess), lengths, strict=True)
+        term.weight * part / length.clamp_min(1e-12) for part, length in zip((offset, excess), lengths, strict=True)
     )
-    count = values.numel() / pull.mean.numel()
+    count = values.numel() / term.mean.numel()
     # Of ||mean - mu|| and ||Var - v||: to_mean / count + to_variance * 2 (x - mean) / count.
     slope = 2 * to_variance / count
-    constant = to_mean / count - slope * (pull.mean + offset)
+    constant = to_mean / count - slope * (term.mean + offset)
 
     def add_to(gradient: torch.Tensor) -> torch.Tensor:
         (rows, repeats), (before, _) = _rows(values), _rows(gradient)
@@ -92,12 +92,14 @@ def _line(values: torch.Tensor, pull: Pull) -> tuple[torch.Tensor, _Line]:
     return torch.stack(lengths).sum(), add_to
 
 
-def _line_on_cpu(values: torch.Tensor, pull: Pull) -> tuple[float, _Line]:
+def _line_on_cpu(values: torch.Tensor, term: BatchNormLoss) -> tuple[float, _Line]:
     """The same, compiled."""
-    mean, variance = pull.mean.numpy(), pull.variance.numpy()
+    mean, variance = term.mean.numpy(), term.variance.numpy()
     slope, constant = np.empty_like(mean), np.empty_like(mean)
     count, group_size = values.numel() / mean.size, len(values) // len(mean)
-    distance: float = pull_of(*_sums(values, mean, len(mean)), count, mean, variance, pull.weight, slope, constant)
+    distance: float = loss_and_gradient(
+        *_sums(values, mean, len(mean)), count, mean, variance, term.weight, slope, constant
+    )
 
     def add_to(gradient: torch.Tensor) -> torch.Tensor:
         rows, before = _rows(values)[0], _rows(gradient.to(values.dtype))[0]

@@ -1,4 +1,4 @@
-"""Moments of what enters a batch-norm layer, and the gradient of a pull on it, on a CPU: each one pass, compiled.
+"""Moments of what enters a batch-norm layer, and the gradient of the loss of them, on a CPU: each one pass, compiled.
 
 Values lie as rows [B, H, W * F] of channels-last memory, float32, or bfloat16 as the uint16 of its bits. As torch
 operations the same take three to five passes.
@@ -77,8 +77,8 @@ def add_moments(values, first, last, group_size, shift, offsets, squares):
 
 
 @compiled
-def pull_of(offsets, squares, count, mean, variance, weight, slope, constant):
-    """The distance of moments from their pull, and its gradient by a value x: slope * x + constant, both [G, F].
+def loss_and_gradient(offsets, squares, count, mean, variance, weight, slope, constant):
+    """The distance of moments from theirs, and its gradient by a value x: slope * x + constant, both [G, F].
 
     `offsets` and `squares` are sums over `count` values about `mean`. With m and v the moments, the distance is
     ||v - variance||_2 + ||m - mean||_2, summed over groups; its gradient counts `weight` times.
