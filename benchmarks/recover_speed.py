@@ -123,11 +123,11 @@ def bare_passes(case: Case, iterations: int, device: torch.device) -> Callable[[
     count = case.num_classes * case.ipc
     images = torch.randn(count, 3, case.size, case.size, device=device).contiguous(memory_format=torch.channels_last)
     images.requires_grad_()
-    classes = torch.zeros(count, dtype=torch.long, device=device)
+    classes, bfloat16 = torch.zeros(count, dtype=torch.long, device=device), precision_of(case, device)
 
     def run() -> None:
         for _ in range(iterations):
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision_of(case, device)):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 logits = network(images)
             F.cross_entropy(logits.float(), classes).backward()
             images.grad = None
