@@ -240,18 +240,19 @@ def figure(rows: list[Row]) -> Figure:
     drawn = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = drawn.subplots(1, 2, width_ratios=(1, 2))
     cases = list(dict.fromkeys(row.case for row in rows))
-    colours = dict(zip(KINDS, ("#1f77b4", "#d62728", "#7f7f7f"), strict=True))
+    colours = dict(zip(KINDS, ("#0072b2", "#d55e00", "#555555"), strict=True))  # told apart by the colour-blind too
+    markers = dict(zip(KINDS, "osD", strict=True))
     for kind in KINDS:
         some = [row for row in rows if row.kind == kind]
         at = [cases.index(row.case) + 0.28 * (KINDS.index(kind) - 1) for row in some]
-        left.plot(at, [row.facts["similarity"] for row in some], "o", color=colours[kind], label=kind)
+        left.plot(at, [row.facts["similarity"] for row in some], markers[kind], color=colours[kind], label=kind)
         for name, filled, shift in zip(LABELS, (True, False), (-0.05, 0.05), strict=True):
             having = [(x, row.students[name]) for x, row in zip(at, some, strict=True) if row.students[name]]
             right.errorbar(
                 [x + shift for x, _ in having],
                 [statistics.mean(values) for _, values in having],
                 [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in having],
-                fmt="o",
+                fmt=markers[kind],
                 capsize=3,
                 color=colours[kind],
                 mfc=colours[kind] if filled else "white",
@@ -261,6 +262,7 @@ def figure(rows: list[Row]) -> Figure:
     right.set_ylabel("student, test accuracy in %")
     for axes in (left, right):
         axes.set_xticks(range(len(cases)), cases)
+        axes.set_xlim(-0.5, len(cases) - 0.5)
         axes.grid(axis="y", alpha=0.3)
         axes.legend(fontsize=7)
     return drawn
