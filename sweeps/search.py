@@ -54,6 +54,15 @@ class _Watch(tune.Callback):
             listener(TrialResult.load(path))
 
 
+def _mistake_behind(error: BaseException | None) -> LpqldError | None:
+    """A trial's own error behind one of Tune's: now and then it reads its file of the error while that is empty."""
+    while error is not None:
+        if isinstance(error, RayTaskError) and isinstance(error.cause, LpqldError):
+            return error.cause
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _tune_trial(config: dict[str, Any], data: list[Data], folder: str, cpus: float) -> None:
     """What a Tune worker runs."""
     shared = ray.get(data[0])
@@ -142,8 +151,8 @@ def search(
         )
     try:
         grid = tuner.fit()
-    except Exception:
-        if mistake := _Watch.mistakes.pop(str(results_folder), None):
+    except Exception as error:
+        if mistake := _Watch.mistakes.pop(str(results_folder), None) or _mistake_behind(error):
             raise mistake from None
         raise
     if grid.errors:

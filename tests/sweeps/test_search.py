@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
@@ -14,7 +15,7 @@ from lpqld.errors import ConfigError
 from sweeps.budgets import BudgetScheduler, BudgetSearch, choice_of, spaces_for
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.resources import TrialResources
-from sweeps.search import confirm, search
+from sweeps.search import _mistake_behind, confirm, search
 from sweeps.trial import Choice, Shared, TrialResult, choose_labels, smallest_budget
 
 BUDGETS = (6000, 2600)
@@ -191,3 +192,10 @@ class TestTune:
             search(data, spaces, SEARCH, PaperConfig(), wanted, tmp_path, seed=0, on_result=print)
         with pytest.raises(ConfigError, match=r"at most 2 CPUs"):
             confirm([Choice("all")], range(1), data, wanted, tmp_path, on_result=print)
+
+
+def test_a_mistake_behind_another_error_of_tune_is_found():
+    mistake, seen = ConfigError("no such network"), EOFError("Ran out of input")
+    seen.__context__ = RayTaskError("train", "its traceback", mistake)
+    assert _mistake_behind(seen) is mistake
+    assert _mistake_behind(ValueError("another")) is None
