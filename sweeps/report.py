@@ -21,6 +21,7 @@ from sweeps.figures import figure, figure_png, interactive
 from sweeps.result import Point, SweepResult
 
 __all__ = [
+    "IMAGES_FILE",
     "REPORT_FILES",
     "csv",
     "figure",
@@ -32,6 +33,7 @@ __all__ = [
     "write_report",
 ]
 
+IMAGES_FILE = "images.png"  # distilled images beside real ones, where a sweep has both
 REPORT_FILES = ("front.csv", "front.json", "front.png", "front.html", "front.md")
 
 _BLANK = "–"

@@ -17,17 +17,18 @@ from lpqld.architectures import build
 from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.sizes import format_bytes
-from lpqld.store import canonical_json, fingerprint
+from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.teacher import Teacher, choose_device
 from sweeps.baselines import baselines
 from sweeps.budgets import spaces_for
 from sweeps.cluster import cluster, object_store_for
 from sweeps.config import SweepConfig
+from sweeps.contact_sheet import side_by_side
 from sweeps.data import Evaluation, check_classes, fit_or_open_teacher, open_evaluation, open_images
 from sweeps.experiment import Experiment
 from sweeps.folder import SECONDS_FILE, Clock, claimed
 from sweeps.master import LABELS_FOLDER, Master, make_master
-from sweeps.report import mark_front, write_report
+from sweeps.report import IMAGES_FILE, mark_front, write_report
 from sweeps.resources import trial_resources
 from sweeps.result import Accuracy, Point, SweepResult
 from sweeps.search import confirm, search
@@ -148,6 +149,8 @@ def _run(
             )
             result.save(folder)
             write_report(result, folder / REPORT_FOLDER)
+            if shared.real is not None:
+                write_atomically(folder / REPORT_FOLDER / IMAGES_FILE, side_by_side(images, shared.real[0]))
             tracker.log_report(result, folder / REPORT_FOLDER)
             tracker.finish("FINISHED")
         except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit

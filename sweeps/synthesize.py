@@ -20,7 +20,6 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.image_codec import Encoding
@@ -35,6 +34,7 @@ from lpqld.teacher import Teacher
 from lpqld.training_images import TrainingImages
 from sweeps.claim import claim
 from sweeps.cluster import use_assigned_resources
+from sweeps.contact_sheet import contact_sheet
 from sweeps.file_shards import FileMaker, Progress, make_files
 from sweeps.retries import write_retried
 from sweeps.shard_pool import Answer
@@ -211,21 +211,6 @@ def _clean(out: Location) -> None:
     if isinstance(out, Path):
         shutil.rmtree(out / _WORK_FOLDER, ignore_errors=True)
     (out / _JOB_FILE).unlink(missing_ok=True)
-
-
-def contact_sheet(pixels: NDArray[np.uint8], columns: int) -> bytes:
-    """Images [B, 3, S, S] in rows of `columns`, as PNG; small ones are enlarged to about 64 pixels."""
-    columns = min(columns, len(pixels))
-    scale = max(1, 64 // pixels.shape[-1])
-    large = pixels.repeat(scale, axis=2).repeat(scale, axis=3)
-    side, rows = large.shape[-1], -(-len(pixels) // columns)
-    sheet = np.full((rows * side, columns * side, 3), 255, dtype=np.uint8)
-    for index, image in enumerate(large):
-        top, left = index // columns * side, index % columns * side
-        sheet[top : top + side, left : left + side] = image.transpose(1, 2, 0)
-    buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def sheet_file(index: int) -> str:

@@ -20,14 +20,16 @@ from lpqld.squeeze import squeeze
 from lpqld.statistics_files import StatisticsFolder, chunk_classes, num_chunks, statistics_to_bytes
 from lpqld.teacher import Teacher, TeacherSpec, load_teacher, save_teacher
 from lpqld.training_images import TrainingImages
+from sweeps.contact_sheet import contact_sheet
 from sweeps.data import TEACHER_FILE
 from sweeps.experiment import KIND_TAG, Experiment
 from sweeps.export import export
 from sweeps.presets import load_config
+from sweeps.report import IMAGES_FILE
 from sweeps.squeeze import squeeze_classes
 from sweeps.sweep import run_sweep
 from sweeps.sweep_images import images_source, make_images
-from sweeps.synthesize import ABOUT_FILE, SHEETS_FOLDER, contact_sheet, synthesize
+from sweeps.synthesize import ABOUT_FILE, SHEETS_FOLDER, synthesize
 from tests.conftest import kill_9, started, wait_until
 
 RECIPE = RecoverRecipe(iterations=6, shift=1, batch_size=4)
@@ -324,6 +326,13 @@ class TestSweep:
         config = load_config("digits", self.SMALL)
         result = run_sweep(config, tmp_path)
         assert "real" in {point.config["kind"] for point in result.baselines}
+        with Image.open(tmp_path / "recovered" / "report" / IMAGES_FILE) as sheet:
+            assert sheet.size == (64 * 11, 64 * 10), "five of a class, a gap, five real ones; a row a class"
+            pixels = np.asarray(sheet)
+        assert (pixels[:, 64 * 5 : 64 * 6] == 255).all()
+        assert (pixels[:, 64 * 3 : 64 * 5] == 255).all(), "there are three"
+        real = ImageSet.open("digits:train", sample=(3, 0)).pixels[3 * 4 + 1, 0].numpy()
+        assert (pixels[64 * 4 : 64 * 5 : 8, 64 * 7 : 64 * 8 : 8, 0] == real).all()
         source = images_source(config, tmp_path / "recovered")
         assert ImageSet.open(source).num_images == 30
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
