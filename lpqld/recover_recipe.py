@@ -83,7 +83,7 @@ class RecoverRecipe:
         """From `to_json`, or the part of it that differs from the defaults.
 
         Raises:
-            ConfigError: an unknown key, or a value out of range.
+            ConfigError: an unknown key, or a value of the wrong type or out of range.
         """
         unknown = sorted(values.keys() - {field.name for field in fields(cls)})
         if unknown:
@@ -91,7 +91,10 @@ class RecoverRecipe:
         arguments: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
-        return cls(**arguments)
+        try:
+            return cls(**arguments)
+        except TypeError as error:
+            raise ConfigError(f"recover has a value of another type than its default: {error}") from error
 
     def smallest_crop(self, iterations: NDArray[np.int64]) -> NDArray[np.float64]:
         """The lower end of `crop_scale` at each iteration."""

@@ -165,6 +165,10 @@ class TestWrongInput:
         with pytest.raises(ConfigError, match=f"recover.{next(iter(changed))} must be"):
             replace(RECIPE, **changed)
 
+    def test_a_value_of_the_wrong_type(self):
+        with pytest.raises(ConfigError, match="recover has a value of another type than its default"):
+            RecoverRecipe.from_json({"iterations": "lots"})
+
     def test_an_unknown_field(self):
         with pytest.raises(ConfigError, match="recover has no speed"):
             RecoverRecipe.from_json({"speed": 3})
