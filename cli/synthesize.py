@@ -78,6 +78,7 @@ def synthesize(
     from sweeps.experiment import Experiment
     from sweeps.presets import load_config
     from sweeps.recover_record import EXPERIMENT, synthesize_recorded
+    from sweeps.sweep_images import STATISTICS_FOLDER
     from sweeps.synthesize import SHEETS_FOLDER
 
     given = {
@@ -104,7 +105,7 @@ def synthesize(
     opened = TrainingImages.open(images, size=size or teacher_config.input_size)
     network = open_teacher_for(teacher_config, opened.class_names)
     folder = location(out)
-    kept = location(str(root)) / "statistics" if statistics is None else location(statistics)
+    kept = location(str(root)) / STATISTICS_FOLDER if statistics is None else location(statistics)
     with Reporter() as reporter, cluster(address, object_store_bytes=object_store_for(opened.held_bytes)):
         reporter.say(f"training images: {len(opened.records)} of {opened.num_classes} classes, {opened.size} px")
         recovered = synthesize_recorded(

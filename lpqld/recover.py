@@ -5,8 +5,8 @@ Of a class's images x, drawn from N(0, 1) in the teacher's normalised space, Ada
     CE(f(A x), c) + r_bn sum_l w_l (||Var_l(A x) - var_lc||_2 + ||mean_l(A x) - mu_lc||_2)
 
 with A a random crop, flip and circular shift, w 10 for the first layer and else 1, and biased variances over the
-class's images and positions (LPQLD, arXiv 2604.18135; LPLD, arXiv 2410.15919). In cross-class mode a batch has one
-image of many classes, and all share the layers' running statistics (SRe2L, arXiv 2306.13092).
+class's images and positions (LPQLD, arXiv 2604.18135; LPLD, arXiv 2410.15919). In cross-class mode a batch has
+images of many classes, and all share the layers' running statistics (SRe2L, arXiv 2306.13092).
 """
 
 from __future__ import annotations

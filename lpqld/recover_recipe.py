@@ -18,7 +18,7 @@ class RecoverRecipe:
     """How images are recovered.
 
     Attributes:
-        mode: "class": the images of one class together, against its statistics; "cross": one image of many classes
+        mode: "class": the images of one class together, against its statistics; "cross": images of many classes
             together, against the running statistics.
         iterations: steps of Adam, the learning rate a cosine to 0.
         lr: at the first step, in units of the teacher's normalised space.

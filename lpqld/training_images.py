@@ -93,21 +93,15 @@ class TrainingImages:
         """Bytes of memory that encoded images take, where they are not files."""
         return sum(len(record.content) for record in self.records if isinstance(record.content, bytes))
 
-    def batches(
-        self, class_ids: Sequence[int] | NDArray[np.int64], batch_size: int
-    ) -> Iterator[tuple[torch.Tensor, NDArray[np.int64]]]:
-        """All images of some classes: uint8 [B, 3, S, S] and their classes [B].
+    def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, NDArray[np.int64]]]:
+        """All images: uint8 [B, 3, S, S] and their classes [B].
 
         Raises:
             DataError: an image that cannot be read.
         """
-        rows = np.flatnonzero(np.isin(self.labels, class_ids))
-        for start in range(0, len(rows), batch_size):
-            some = rows[start : start + batch_size]
-            yield (
-                torch.from_numpy(decoded([self.records[row] for row in some], self.size, self.exact)),
-                self.labels[some],
-            )
+        for start in range(0, len(self.records), batch_size):
+            some = slice(start, start + batch_size)
+            yield torch.from_numpy(decoded(self.records[some], self.size, self.exact)), self.labels[some]
 
     def sample(self, classes: NDArray[np.int64], numbers: NDArray[np.int64], seed: int) -> torch.Tensor:
         """Image `numbers` of each class permuted by `seed`, uint8 [B, 3, S, S]; over again where it has fewer."""

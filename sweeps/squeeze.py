@@ -51,7 +51,7 @@ class _Squeezer(FileMaker):
         teacher, device = self._loaded
         images: TrainingImages = ray.get(self._chunks[index])
         class_ids = chunk_classes(images.num_classes, index)
-        sums = squeeze(teacher, images.batches(class_ids, _SQUEEZE_BATCH), class_ids.tolist(), device)
+        sums = squeeze(teacher, images.batches(_SQUEEZE_BATCH), class_ids.tolist(), device)
         return statistics_to_bytes(sums.statistics(), self._identity), {}
 
 

@@ -14,13 +14,12 @@ from sweeps.cluster import cluster, object_store_for
 from sweeps.config import SweepConfig
 from sweeps.data import open_images
 from sweeps.experiment import Experiment
+from sweeps.file_shards import Progress
 from sweeps.recover_record import synthesize_recorded
 from sweeps.synthesize import identity_of
 
 RECOVERED_FOLDER, STATISTICS_FOLDER = "recovered", "statistics"
 _PLACE_FILE = "images.json"
-
-Progress = Callable[[str, int, int], None]
 
 
 def make_images(
