@@ -42,6 +42,7 @@ from lpqld.training import train
 from lpqld.training_images import TrainingImages
 from lpqld.views import ViewRule
 from sweeps.cluster import cluster, num_gpus, use_assigned_resources
+from sweeps.recover_job import RecoverJob
 from sweeps.synthesize import synthesize
 
 _CPU = torch.device("cpu")
@@ -138,10 +139,7 @@ def images_of(case: Case, kind: str, teacher: Teacher, training: TrainingImages,
         return ImageSet.open(str(case.train), size=_SIZE, sample=(case.ipc, 0))
     folder = cache / case.name / f"{kind}-images"
     synthesize(
-        teacher,
-        training,
-        RecoverRecipe(mode="class" if kind == "class" else "cross"),
-        case.ipc,
+        RecoverJob(teacher, training, RecoverRecipe(mode="class" if kind == "class" else "cross"), case.ipc),
         folder,
         cache / "statistics",
         progress=lambda phase, done, total: say(f"{case.name}, {kind}: {phase} {done} of {total}"),

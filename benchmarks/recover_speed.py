@@ -105,15 +105,7 @@ def made_up(case: Case, iterations: int, device: torch.device) -> tuple[Recovere
     """A recoverer with an untrained teacher, and statistics of any classes."""
     teacher = Teacher(build(case.architecture, 1000), TeacherSpec(case.architecture, 1000))
     recoverer = Recoverer(teacher, RecoverRecipe(iterations=iterations), case.size, device)
-
-    def statistics_of(class_ids: Any) -> ClassStatistics:
-        shapes = {name: (len(class_ids), width) for name, width in recoverer.channels.items()}
-        zeros, ones = (
-            {name: np.full(shape, value, dtype=np.float32) for name, shape in shapes.items()} for value in (0, 1)
-        )
-        return ClassStatistics(class_ids, np.ones(len(class_ids), dtype=np.int64), zeros, ones)
-
-    return recoverer, statistics_of
+    return recoverer, lambda class_ids: ClassStatistics.standard(class_ids, recoverer.channels)
 
 
 def bare_passes(case: Case, iterations: int, device: torch.device) -> Callable[[], None]:

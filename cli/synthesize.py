@@ -77,6 +77,7 @@ def synthesize(
     from sweeps.data import open_teacher_for
     from sweeps.experiment import Experiment
     from sweeps.presets import load_config
+    from sweeps.recover_job import RecoverJob
     from sweeps.recover_record import EXPERIMENT, synthesize_recorded
     from sweeps.sweep_images import STATISTICS_FOLDER
     from sweeps.synthesize import SHEETS_FOLDER
@@ -110,13 +111,9 @@ def synthesize(
         reporter.say(f"training images: {len(opened.records)} of {opened.num_classes} classes, {opened.size} px")
         recovered = synthesize_recorded(
             Experiment.open(root, EXPERIMENT),
-            network,
-            opened,
-            recipe,
-            ipc,
+            RecoverJob(network, opened, recipe, ipc, chosen),
             folder,
             kept,
-            encoding=chosen,
             workers=workers,
             progress=reporter.progress,
         )

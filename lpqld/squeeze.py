@@ -6,7 +6,7 @@ positions (LPQLD, arXiv 2604.18135; LPLD, arXiv 2410.15919). Sums are exact and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +102,15 @@ class ClassStatistics:
     counts: NDArray[np.int64]
     means: dict[str, NDArray[np.float32]]
     variances: dict[str, NDArray[np.float32]]
+
+    @classmethod
+    def standard(cls, class_ids: NDArray[np.int64], channels: Mapping[str, int]) -> ClassStatistics:
+        """Mean zero and variance one in layers of so many `channels`: for measurements."""
+        shapes = {name: (len(class_ids), width) for name, width in channels.items()}
+        means, variances = (
+            {name: np.full(shape, value, dtype=np.float32) for name, shape in shapes.items()} for value in (0, 1)
+        )
+        return cls(class_ids, np.ones(len(class_ids), dtype=np.int64), means, variances)
 
     def take(self, class_ids: Sequence[int] | NDArray[np.int64]) -> ClassStatistics:
         """Those of some of the classes, in that order.

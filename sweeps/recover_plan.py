@@ -74,18 +74,12 @@ def plan_recover(
     # A whole batch takes minutes on a CPU.
     count = batch_size if device.type == "cuda" else min(batch_size, _MOST_IMAGES)
     measured = Batch(np.zeros(count, dtype=np.int64), np.arange(count))
-    class_ids, channels = measured.class_ids, recoverer.channels
-    made_up = ClassStatistics(
-        class_ids,
-        np.ones(len(class_ids), dtype=np.int64),
-        {name: np.zeros((len(class_ids), width), dtype=np.float32) for name, width in channels.items()},
-        {name: np.ones((len(class_ids), width), dtype=np.float32) for name, width in channels.items()},
-    )
+    made_up = ClassStatistics.standard(measured.class_ids, recoverer.channels)
     real = torch.zeros(count, 3, size, size, dtype=torch.uint8) if recipe.init == "real" else None
     seconds = seconds_per_call(lambda: recoverer.recover(measured, made_up, real), device, measure_seconds)
     rate = _ITERATIONS * count / seconds
     squeeze_hours = None if num_training_images is None else num_training_images / forward_rate / 3600
-    class_bytes = _ID_AND_COUNT_BYTES + 2 * _VALUE_BYTES * sum(channels.values())
+    class_bytes = _ID_AND_COUNT_BYTES + 2 * _VALUE_BYTES * sum(recoverer.channels.values())
     return RecoverPlan(
         num_training_images=num_training_images,
         statistics_bytes=num_classes * class_bytes if recipe.mode == "class" else 0,

@@ -9,19 +9,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from lpqld.image_codec import Encoding
 from lpqld.location import Location
-from lpqld.recover_recipe import RecoverRecipe
-from lpqld.teacher import Teacher
-from lpqld.training_images import TrainingImages
 from sweeps.experiment import KIND_TAG, Experiment
 from sweeps.file_shards import Progress
+from sweeps.recover_job import RecoverJob
 from sweeps.synthesize import (
     SHEETS_FOLDER,
     History,
     OnLosses,
     RecoveredImages,
-    identity_of,
     sheet_file,
     synthesize,
 )
@@ -36,39 +32,28 @@ _MOST_SHEETS = 20
 
 def synthesize_recorded(
     experiment: Experiment,
-    teacher: Teacher,
-    images: TrainingImages,
-    recipe: RecoverRecipe,
-    ipc: int,
+    job: RecoverJob,
     out: Location,
     statistics: Location,
     *,
-    encoding: Encoding | None = None,
     workers: int | None = None,
     progress: Progress = lambda phase, done, total: None,
 ) -> RecoveredImages:
     """`synthesize` with a run in an experiment; the job's earlier run is continued, or left alone if it finished."""
-    identity = identity_of(teacher, images, recipe, ipc, encoding)
 
     def made(on_losses: OnLosses) -> RecoveredImages:
-        return synthesize(
-            teacher,
-            images,
-            recipe,
-            ipc,
-            out,
-            statistics,
-            encoding=encoding,
-            workers=workers,
-            progress=progress,
-            on_losses=on_losses,
-        )
+        return synthesize(job, out, statistics, workers=workers, progress=progress, on_losses=on_losses)
 
-    found = experiment.search(f"tags.`{IDENTITY_TAG}` = '{identity}'")
+    found = experiment.search(f"tags.`{IDENTITY_TAG}` = '{job.fingerprint}'")
     if found and found[0].info.status == "FINISHED":
         return made(lambda index, history: None)
-    with _run(experiment, found, identity, f"recover {Path(str(out)).name}") as run:
-        params = {"recover": recipe.to_json(), "ipc": ipc, "size": images.size, "teacher": teacher.spec.to_json()}
+    with _run(experiment, found, job.fingerprint, f"recover {Path(str(out)).name}") as run:
+        params = {
+            "recover": job.recipe.to_json(),
+            "ipc": job.ipc,
+            "size": job.images.size,
+            "teacher": job.teacher.spec.to_json(),
+        }
         experiment.log_params(run.info.run_id, params, known=run.data.params)
         recovered = made(lambda index, history: _log_batch(experiment, run, index, history))
         _log_end(experiment, run, recovered)

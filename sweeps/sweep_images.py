@@ -15,8 +15,8 @@ from sweeps.config import SweepConfig
 from sweeps.data import open_images
 from sweeps.experiment import Experiment
 from sweeps.file_shards import Progress
+from sweeps.recover_job import RecoverJob
 from sweeps.recover_record import synthesize_recorded
-from sweeps.synthesize import identity_of
 
 RECOVERED_FOLDER, STATISTICS_FOLDER = "recovered", "statistics"
 _PLACE_FILE = "images.json"
@@ -46,18 +46,10 @@ def make_images(
     assert config.images.ipc is not None, "require_data comes first"
     training = TrainingImages.open(config.images.real, size=config.images.size)
     teacher = teacher_for(training.class_names)
-    out = root / RECOVERED_FOLDER / identity_of(teacher, training, config.recover, config.images.ipc)[:16]
+    job = RecoverJob(teacher, training, config.recover, config.images.ipc)
+    out = root / RECOVERED_FOLDER / job.fingerprint[:16]
     with cluster(address, object_store_bytes=object_store_for(training.held_bytes)):
-        synthesize_recorded(
-            Experiment.open(root, config.name),
-            teacher,
-            training,
-            config.recover,
-            config.images.ipc,
-            out,
-            root / STATISTICS_FOLDER,
-            progress=progress,
-        )
+        synthesize_recorded(Experiment.open(root, config.name), job, out, root / STATISTICS_FOLDER, progress=progress)
     write_atomically(folder / _PLACE_FILE, json.dumps({"source": str(out.absolute())}).encode())
     return open_images(config.images, source=str(out))
 

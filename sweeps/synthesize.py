@@ -22,20 +22,18 @@ import torch
 from numpy.typing import NDArray
 
 from lpqld.errors import ConfigError, DataError
-from lpqld.image_codec import Encoding
 from lpqld.image_reading import room_for
 from lpqld.image_writer import write_parquet
 from lpqld.location import Location, file_sizes
 from lpqld.recover import Batch, Recoverer, batches_of
 from lpqld.recover_recipe import RecoverRecipe
 from lpqld.statistics_files import StatisticsFolder
-from lpqld.store import canonical_json, fingerprint
-from lpqld.teacher import Teacher
 from lpqld.training_images import TrainingImages
 from sweeps.claim import claim
 from sweeps.cluster import use_assigned_resources
 from sweeps.contact_sheet import contact_sheet
 from sweeps.file_shards import FileMaker, Progress, make_files
+from sweeps.recover_job import RecoverJob
 from sweeps.retries import write_retried
 from sweeps.shard_pool import Answer
 from sweeps.squeeze import squeeze_classes
@@ -43,7 +41,6 @@ from sweeps.squeeze import squeeze_classes
 ABOUT_FILE, SHEETS_FOLDER = "recovered.json", "contact-sheets"
 _WORK_FOLDER, _JOB_FILE = ".recover", ".recover.json"
 _MOST_COLUMNS = 20  # of a contact sheet
-_VERSION = 1
 
 
 History = list[list[float]]  # of a batch: iteration, cross-entropy, batch norm, now and then
@@ -103,25 +100,20 @@ class _BatchRecoverer(FileMaker):
 
 
 def synthesize(
-    teacher: Teacher,
-    images: TrainingImages,
-    recipe: RecoverRecipe,
-    ipc: int,
+    job: RecoverJob,
     out: Location,
     statistics: Location,
     *,
-    encoding: Encoding | None = None,
     workers: int | None = None,
     progress: Progress = lambda phase, done, total: None,
     on_losses: OnLosses = lambda index, losses: None,
 ) -> RecoveredImages:
-    """Squeeze and recover `ipc` images of every class, into the folder `out`, on the connected Ray cluster.
+    """Squeeze and recover the images of a job, into the folder `out`, on the connected Ray cluster.
 
     Run again, it resumes; a finished folder is left as it is. The images do not depend on the number of workers.
 
     Args:
         statistics: a folder of statistics, which jobs share.
-        encoding: of the images; default lossless PNG.
         progress: called with a phase (squeeze, recover), and how much of it is done and there.
         on_losses: called with the number of each batch as it is done, and its losses, as `RecoveredImages` has them.
 
@@ -129,23 +121,20 @@ def synthesize(
         ConfigError: the teacher has no batch norm, or `out` holds something else or cannot be written.
         DataError: an image cannot be read, or a loss is not finite, naming the classes.
     """
-    encoding = encoding or Encoding()
-    about = _about(teacher, images, recipe, ipc, encoding)
-    identity = fingerprint(canonical_json(about))
-    batches = batches_of(images.num_classes, ipc, recipe)
-    found = _finished(out, identity)
+    teacher, images, recipe = job.teacher, job.images, job.recipe
+    found = _finished(out, job.fingerprint)
     if found is not None:
         _clean(out)  # of a job that was killed after its last step
-        progress("recover", len(batches), len(batches))
+        progress("recover", len(job.batches), len(job.batches))
         return RecoveredImages(out, found)
     Recoverer(teacher, recipe, images.size, torch.device("cpu"))  # a teacher that will not do is refused now
-    claim(out, _JOB_FILE, identity, "images", "synthesize job")
+    claim(out, _JOB_FILE, job.fingerprint, "images", "synthesize job")
     squeezed = None
     if recipe.mode == "class":
         squeezed = squeeze_classes(teacher, images, statistics, workers=workers, progress=progress)
     work = (out / _WORK_FOLDER).absolute()
-    pending = [index for index in range(len(batches)) if not (work / _batch_file(index)).exists()]
-    arguments: dict[str, Any] = {"statistics": squeezed, "recipe": recipe, "ipc": ipc}
+    pending = [index for index in range(len(job.batches)) if not (work / _batch_file(index)).exists()]
+    arguments: dict[str, Any] = {"statistics": squeezed, "recipe": recipe, "ipc": job.ipc}
     if pending:  # workers need the records themselves only where images start from them
         known = images if recipe.init == "real" else images.of_classes([])
         arguments |= {"teacher": ray.put(teacher.cpu()), "images": ray.put(known)}
@@ -153,52 +142,28 @@ def synthesize(
     def tell(index: int, answer: Answer) -> None:
         on_losses(index, answer.get("losses", []))
 
-    make_files(_BatchRecoverer, arguments, work, pending, len(batches), "recover", workers, progress, tell)
-    about |= {"fingerprint": identity, "class_names": list(images.class_names)}
-    return _assemble(out, work, batches, images, about, encoding)
+    make_files(_BatchRecoverer, arguments, work, pending, len(job.batches), "recover", workers, progress, tell)
+    return _assemble(job, out, work)
 
 
-def identity_of(
-    teacher: Teacher, images: TrainingImages, recipe: RecoverRecipe, ipc: int, encoding: Encoding | None = None
-) -> str:
-    """SHA-256 (hex) over everything that decides recovered images."""
-    return fingerprint(canonical_json(_about(teacher, images, recipe, ipc, encoding or Encoding())))
-
-
-def _about(
-    teacher: Teacher, images: TrainingImages, recipe: RecoverRecipe, ipc: int, encoding: Encoding
-) -> dict[str, Any]:
-    return {
-        "version": _VERSION,
-        "recipe": recipe.to_json(),
-        "ipc": ipc,
-        "size": images.size,
-        "encoding": str(encoding),
-        "teacher": teacher.fingerprint,
-        "training_images": images.fingerprint,
-    }
-
-
-def _assemble(
-    out: Location,
-    work: Location,
-    batches: list[Batch],
-    images: TrainingImages,
-    about: dict[str, Any],
-    encoding: Encoding,
-) -> RecoveredImages:
+def _assemble(job: RecoverJob, out: Location, work: Location) -> RecoveredImages:
     """All batches as one image set, class after class, with a contact sheet of each batch; the batches go."""
-    ipc, losses = about["ipc"], []
+    images, ipc = job.images, job.ipc
+    losses: list[History] = []
     pixels, _ = room_for((images.num_classes * ipc, 3, images.size, images.size), None)
-    for index, batch in enumerate(batches):
+    for index, batch in enumerate(job.batches):
         some, history = _read_batch(work / _batch_file(index))
         pixels[batch.classes * ipc + batch.numbers] = some
         losses.append(history.tolist())
-        sheet = contact_sheet(some, min(ipc, _MOST_COLUMNS) if about["recipe"]["mode"] == "class" else 10)
+        sheet = contact_sheet(some, min(ipc, _MOST_COLUMNS) if job.recipe.mode == "class" else 10)
         write_retried(out / SHEETS_FOLDER / sheet_file(index), sheet)
     rows = np.arange(len(pixels))
-    write_parquet(out, pixels, rows // ipc, rows, images.class_names, encoding)
-    about["losses"] = losses
+    write_parquet(out, pixels, rows // ipc, rows, images.class_names, job.encoding)
+    about = job.to_json() | {
+        "fingerprint": job.fingerprint,
+        "class_names": list(images.class_names),
+        "losses": losses,
+    }
     write_retried(out / ABOUT_FILE, json.dumps(about).encode())
     _clean(out)
     return RecoveredImages(out, about)

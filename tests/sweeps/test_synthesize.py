@@ -25,6 +25,7 @@ from sweeps.data import TEACHER_FILE
 from sweeps.experiment import KIND_TAG, Experiment
 from sweeps.export import export
 from sweeps.presets import load_config
+from sweeps.recover_job import RecoverJob
 from sweeps.report import IMAGES_FILE
 from sweeps.squeeze import squeeze_classes
 from sweeps.sweep import run_sweep
@@ -58,8 +59,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def made(teacher, images, statistics, out, recipe=RECIPE, **options) -> ImageSet:
-    synthesize(teacher, images, recipe, 2, out, statistics.folder.parent, **options)
+def made(teacher, images, statistics, out, recipe=RECIPE, encoding=None, **options) -> ImageSet:
+    job = RecoverJob(teacher, images, recipe, 2, encoding or Encoding())
+    synthesize(job, out, statistics.folder.parent, **options)
     return ImageSet.open(out)
 
 
@@ -135,7 +137,7 @@ class TestRecover:
         self, recovered, images, teacher, statistics, tmp_path, monkeypatch
     ):
         monkeypatch.setattr("sweeps.synthesize._assemble", lambda *_: None)  # as if killed before
-        synthesize(teacher, images, RECIPE, 2, tmp_path / "out", statistics.folder.parent)
+        synthesize(RecoverJob(teacher, images, RECIPE, 2), tmp_path / "out", statistics.folder.parent)
         monkeypatch.undo()
         (batch,) = (tmp_path / "out").rglob("batch-00003.npz")
         batch.write_bytes(batch.read_bytes()[:500])
@@ -156,7 +158,7 @@ class TestRecover:
 
         monkeypatch.setattr(f"sweeps.synthesize.{step}", killed)
         with pytest.raises(KeyboardInterrupt):
-            synthesize(teacher, images, RECIPE, 2, tmp_path / "out", statistics.folder.parent)
+            synthesize(RecoverJob(teacher, images, RECIPE, 2), tmp_path / "out", statistics.folder.parent)
         monkeypatch.undo()
         if step == "write_parquet":
             with pytest.raises(ConfigError, match="the unfinished images of another synthesize job"):
@@ -193,14 +195,14 @@ class TestRecover:
     def test_a_teacher_without_batch_norm_is_refused_at_once(self, images, statistics, tmp_path):
         vision = Teacher(build("deit_tiny_patch16_224", 10), TeacherSpec("deit_tiny_patch16_224", 10, input_size=224))
         with pytest.raises(ConfigError, match="no batch norm"):
-            synthesize(vision, replace(images, size=224), RECIPE, 1, tmp_path / "out", statistics.folder.parent)
+            made(vision, replace(images, size=224), statistics, tmp_path / "out")
 
 
 def test_after_kill_9_finished_batches_are_not_made_again(images, teacher, statistics, tmp_path):
     recipe, checkpoint = replace(RECIPE, iterations=200), tmp_path / "teacher.safetensors"
     save_teacher(checkpoint, teacher.model, teacher.spec)
     loaded = load_teacher(checkpoint, image_class_names=images.class_names)
-    arguments = loaded, images, recipe, 2, tmp_path / "out", statistics.folder.parent
+    job = RecoverJob(loaded, images, recipe, 2)
     line = ["--images", "digits:train", "--teacher", checkpoint, "--ipc", 2, "--out", tmp_path / "out"]
     for name in ("iterations", "shift", "batch_size"):
         line += [f"--{name.replace('_', '-')}", getattr(recipe, name)]
@@ -215,10 +217,12 @@ def test_after_kill_9_finished_batches_are_not_made_again(images, teacher, stati
     before = finished()
     assert 2 <= len(before) < 5
     made_again: list[int] = []
-    synthesize(*arguments, on_losses=lambda index, losses: made_again.append(index))
+    synthesize(
+        job, tmp_path / "out", statistics.folder.parent, on_losses=lambda index, losses: made_again.append(index)
+    )
     done = {int(path.stem.removeprefix("batch-")) for path in before}
     assert sorted(made_again) == sorted(set(range(5)) - done)
-    synthesize(*arguments[:4], tmp_path / "again", arguments[5])
+    synthesize(job, tmp_path / "again", statistics.folder.parent)
     assert files(tmp_path / "out") == files(tmp_path / "again")
 
 
