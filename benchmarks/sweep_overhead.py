@@ -39,10 +39,11 @@ from lpqld.teacher import Teacher
 from lpqld.training import train
 from lpqld.views import ViewRule
 from sweeps.budgets import spaces_for
+from sweeps.choice import Shared, choose_labels
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.resources import TrialResources
 from sweeps.search import confirm, search
-from sweeps.trial import NUM_RUNGS, Shared, TrialResult, choose_labels
+from sweeps.trial import NUM_RUNGS, TrialResult
 
 _CPU = torch.device("cpu")
 _BUDGET = 12_000

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from lpqld.errors import ConfigError
 from lpqld.sizes import format_bytes
+from sweeps.choice import Choice, Shared, affordable_views
 from sweeps.config import SweepConfig
-from sweeps.trial import Choice, Shared, affordable_views
 
 
 def baselines(config: SweepConfig, shared: Shared, budgets: tuple[int, ...]) -> tuple[list[Choice], list[str]]:

@@ -14,8 +14,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from lpqld.errors import ConfigError
 from lpqld.sizes import format_bytes
+from sweeps.choice import Choice, Shared, smallest_budget
 from sweeps.config import PaperConfig, SearchConfig
-from sweeps.trial import NUM_RUNGS, Choice, Shared, smallest_budget
+from sweeps.trial import NUM_RUNGS
 
 METRIC, MODE = "val_accuracy", "max"
 

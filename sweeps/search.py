@@ -16,11 +16,12 @@ from ray.tune.search import ConcurrencyLimiter
 from lpqld.errors import LpqldError
 from lpqld.store import sweep_temporary_files
 from sweeps.budgets import METRIC, BudgetScheduler, BudgetSearch, Space, choice_of
+from sweeps.choice import Choice, Shared
 from sweeps.cluster import use_assigned_resources
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.folder import TRIALS_FOLDER
 from sweeps.resources import TrialResources, node_resources
-from sweeps.trial import Choice, Shared, TrialResult, result_path, run_trial
+from sweeps.trial import TrialResult, result_path, run_trial
 
 # What all trials read, in Ray's object store: the processes of a node read one copy. See `Shared.prepared`.
 Data: TypeAlias = "ObjectRef[Shared]"

@@ -21,6 +21,7 @@ from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.teacher import Teacher, choose_device
 from sweeps.baselines import baselines
 from sweeps.budgets import spaces_for
+from sweeps.choice import Choice, Shared, all_label_bytes, encode_chosen
 from sweeps.cluster import cluster, object_store_for
 from sweeps.config import SweepConfig
 from sweeps.contact_sheet import side_by_side
@@ -34,7 +35,7 @@ from sweeps.result import Accuracy, Point, SweepResult
 from sweeps.search import confirm, search
 from sweeps.sweep_images import make_images
 from sweeps.tracking import Tracker
-from sweeps.trial import Choice, Shared, TrialResult, all_label_bytes, encode_chosen
+from sweeps.trial import TrialResult
 
 REPORT_FOLDER, SIZES_FOLDER = "report", "sizes"
 _PACKAGES = ("lpqld", "torch", "timm", "ray", "mlflow", "optuna", "pyarrow", "numpy")

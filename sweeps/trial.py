@@ -1,4 +1,4 @@
-"""One training: a choice of labels and recipe, its bytes, its accuracy. Plain functions; Ray wraps them."""
+"""One training of a choice: its bytes, its accuracy. Plain functions; Ray wraps them."""
 
 from __future__ import annotations
 
@@ -6,202 +6,19 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 
-from lpqld.budget import PrefixSizes
-from lpqld.codec import Codec, Dense, TopK, codec_for
-from lpqld.compress import EncodedLabels, RecodedLabels, encode, recode
 from lpqld.dataset import ViewDataset
-from lpqld.errors import ConfigError
 from lpqld.evaluation import accuracy
-from lpqld.images import ImageSet
-from lpqld.labels import Labels
-from lpqld.recipe import Recipe
-from lpqld.sizes import format_bytes
-from lpqld.store import canonical_json, fingerprint, write_atomically
+from lpqld.store import write_atomically
 from lpqld.student import Student
 from lpqld.training import DivergedError, EpochMetrics, train
-from sweeps.reference import reference_bytes, reference_views
+from sweeps.choice import Choice, Shared, choose_labels
 
 NUM_RUNGS = 10
-_PILOT_VIEWS = 4096
-_RUNG_IMAGES = 1000
-
-Kind = Literal["search", "hard", "all", "prune", "paper", "real"]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which labels, and how a student is trained on them.
-
-    Attributes:
-        kind: "search" is ours (TopK in steps, filling `budget`); the others are baselines: "hard" labels, "all" labels
-            in fp16, "prune" (all classes in fp16, views pruned to the budget), "paper" (MR-k in fp16 with the
-            reference's bytes, views pruned to the budget), "real" (all labels of random real images).
-        budget: bytes, or None.
-        k, bits: of the codec.
-        temperature, ca, lr: of the recipe.
-    """
-
-    kind: Kind
-    budget: int | None = None
-    k: int | None = None
-    bits: int = 16
-    temperature: str = "20"
-    ca: Literal["fit", "paper", "off"] = "off"
-    lr: float = 1e-3
-
-    @property
-    def trial_id(self) -> str:
-        """A short name that depends on the choice alone."""
-        digest = fingerprint(canonical_json(asdict(self)))[:8]
-        budget = "" if self.budget is None else f"-{format_bytes(self.budget).replace(' ', '')}"
-        return f"{self.kind}{budget}-{digest}"
-
-    @property
-    def description(self) -> str:
-        """A few words for reports."""
-        return {
-            "search": "ours",
-            "hard": "hard labels",
-            "all": "all labels, fp16",
-            "prune": "pruning alone, fp16",
-            "paper": "paper's setting, its bytes",
-            "real": "random real images, all labels",
-        }[self.kind]
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What every trial of a sweep reads: images, master labels, evaluation images, the recipe that trials vary.
-
-    Trials write to none of it, so that those of a node share one copy (`shared`).
-
-    Attributes:
-        real: random real images with labels of their own.
-        sizes: a folder where the bytes of the master's prefixes are kept by codec (`PrefixSizes`).
-    """
-
-    images: ImageSet
-    labels: Labels
-    validation: ImageSet
-    test: ImageSet
-    recipe: Recipe
-    real: tuple[ImageSet, Labels] | None = None
-    sizes: Path | None = None
-
-    @cached_property
-    def rung_images(self) -> ImageSet:
-        """What rungs are measured on: the validation set, or a stratified part of it.
-
-        Rungs only rank trials of one budget against each other, so a part of a large set is enough for them.
-        """
-        share = _RUNG_IMAGES / self.validation.num_images
-        return self.validation if share >= 1 else self.validation.split(share, seed=0)[0]
-
-    def recipe_of(self, choice: Choice) -> Recipe:
-        """The recipe with a choice's temperatures and learning rate."""
-        return replace(self.recipe, temperature=choice.temperature, ca=choice.ca, lr=choice.lr)
-
-    def sizes_in(self, codec: Codec) -> PrefixSizes:
-        """The bytes of every prefix of the master in a codec, encoded once for all budgets and trials."""
-        return PrefixSizes(self.labels, codec, self.sizes)
-
-    def prepared(self) -> Shared:
-        """The same, with what all trials would compute alike computed already."""
-        for images in (self.images, *(self.real or ())[:1]):
-            assert images.fingerprint
-        assert self.rung_images
-        return self
-
-
-@dataclass(frozen=True)
-class ChosenLabels:
-    """A choice's labels as a student gets them, and their size."""
-
-    labels: Labels | RecodedLabels | None
-    label_bytes: int
-    num_views: int
-    prune_ratio: float
-
-
-def choose_labels(choice: Choice, shared: Shared) -> ChosenLabels:
-    """A choice's labels, a view of the master that takes no memory; their size is exact before any training.
-
-    Raises:
-        ConfigError: the budget is smaller than one label per image.
-    """
-    master = shared.labels
-    if choice.kind == "hard":
-        return ChosenLabels(None, 0, 0, 0.0)
-    if choice.kind == "real":
-        if shared.real is None:
-            raise ConfigError("the random-real baseline needs images.real")
-        master = shared.real[1]
-    if choice.kind in ("all", "real"):
-        return ChosenLabels(master, all_label_bytes(master), master.spec.num_views, 0.0)
-    codec, recipe = _codec_of(choice, shared), _recipe_of(choice, shared)
-    if choice.kind == "paper":
-        num_views = affordable_views(choice, shared)
-        label_bytes = reference_bytes(num_views, choice.k or 1, master.spec.batch_size)
-    else:
-        sizes = shared.sizes_in(codec)
-        num_views = sizes.most(_budget_of(choice), recipe)
-        label_bytes = sizes.num_bytes(num_views, recipe)
-    labels = recode(master, codec, num_views=num_views, recipe=recipe)
-    return ChosenLabels(labels, label_bytes, num_views, labels.spec.prune_ratio)
-
-
-def encode_chosen(choice: Choice, shared: Shared) -> EncodedLabels:
-    """The label set of a choice that fills a budget, as it goes to disk."""
-    codec, recipe = _codec_of(choice, shared), _recipe_of(choice, shared)
-    return encode(shared.labels, codec, num_views=affordable_views(choice, shared), recipe=recipe)
-
-
-def affordable_views(choice: Choice, shared: Shared) -> int:
-    """The most views that fit a choice's budget.
-
-    Raises:
-        ConfigError: it has none, or one that is smaller than one label per image.
-    """
-    if choice.kind == "paper":
-        return reference_views(_budget_of(choice), choice.k or 1, shared.labels.spec)
-    return shared.sizes_in(_codec_of(choice, shared)).most(_budget_of(choice), _recipe_of(choice, shared))
-
-
-def _budget_of(choice: Choice) -> int:
-    if choice.budget is None:
-        raise ConfigError(f"a choice of kind {choice.kind} needs a budget")
-    return choice.budget
-
-
-def _recipe_of(choice: Choice, shared: Shared) -> dict[str, Any]:
-    return shared.recipe_of(choice).to_json()
-
-
-def _codec_of(choice: Choice, shared: Shared) -> Codec:
-    """The codec of a choice that fills a budget: as fp16 all that the master holds or k classes, else k in steps."""
-    logits, num_classes = shared.labels.logits, shared.images.num_classes
-    if choice.kind == "paper":
-        return TopK(choice.k or 1)
-    if choice.kind == "prune":
-        stored = logits.ids.shape[1]
-        return Dense() if stored == num_classes else TopK(stored)
-    pilot = shared.labels.take(np.arange(min(_PILOT_VIEWS, shared.labels.spec.num_views)))
-    return codec_for("topk", k=choice.k, bits=choice.bits, num_classes=num_classes, pilot=pilot)
-
-
-def all_label_bytes(master: Labels) -> int:
-    """Bytes on disk of every view's logits, all classes, fp16: what a user stores without this project."""
-    spec = master.spec
-    if isinstance(spec.codec, Dense):
-        return PrefixSizes(master, Dense()).num_bytes(spec.num_views)
-    return spec.num_views * spec.num_classes * 2
 
 
 @dataclass(frozen=True)
@@ -317,9 +134,3 @@ def run_trial(
         # A bad choice is no broken sweep: it keeps the accuracy that its student has.
         result = keep(accuracy(student, shared.validation), finished=True)
     return result
-
-
-def smallest_budget(choice: Choice, shared: Shared) -> int:
-    """Bytes of one label per image in a choice's codec: the smallest budget that it can fill."""
-    num_views, recipe = shared.images.num_images, _recipe_of(choice, shared)
-    return encode(shared.labels, _codec_of(choice, shared), num_views=num_views, recipe=recipe).num_bytes

@@ -161,7 +161,7 @@ def small_shared() -> Any:
     from lpqld.relabel import Labeler, specify
     from lpqld.teacher import Teacher
     from lpqld.views import ViewRule
-    from sweeps.trial import Shared
+    from sweeps.choice import Shared
 
     device, rule = torch.device("cpu"), ViewRule(crop_scale=(0.6, 1.0), flip=False)
     train = ImageSet.open("digits:train")

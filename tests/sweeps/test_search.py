@@ -13,10 +13,11 @@ from ray.tune.schedulers import TrialScheduler
 
 from lpqld.errors import ConfigError
 from sweeps.budgets import BudgetScheduler, BudgetSearch, choice_of, spaces_for
+from sweeps.choice import Choice, Shared, choose_labels, smallest_budget
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.resources import TrialResources
 from sweeps.search import _mistake_behind, confirm, search
-from sweeps.trial import Choice, Shared, TrialResult, choose_labels, smallest_budget
+from sweeps.trial import TrialResult
 
 BUDGETS = (6000, 2600)
 ONE_CPU = TrialResources(1, 0)

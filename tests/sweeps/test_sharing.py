@@ -21,7 +21,8 @@ from lpqld.recipe import Recipe
 from lpqld.references import ImagesRef, TeacherRef
 from lpqld.spec import LabelSpec
 from lpqld.teacher_spec import TeacherSpec
-from sweeps.trial import Choice, Shared, TrialResult, choose_labels, run_trial
+from sweeps.choice import Choice, Shared, choose_labels
+from sweeps.trial import TrialResult, run_trial
 from tests.checks import RULE
 
 NUM_CLASSES = 2000
