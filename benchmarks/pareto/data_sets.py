@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # Of a command line: the folder of real data, which is no part of what is recorded.
@@ -21,8 +22,12 @@ class DataSet:
         train: the teacher's training images, and those that select.
         test: read once.
         teacher: a checkpoint that is there, or the file that `fit` makes.
-        fit: options of `lpqld teacher fit`; none where the teacher is there.
         size: side that images are brought to.
+        recipe: options of `lpqld train` of every row.
+        ours: options of `lpqld compress` of our rows.
+        our_train: options of `lpqld train` of our rows.
+        temperatures: constant ones of students of all labels.
+        fit: options of `lpqld teacher fit`; none where the teacher is there.
     """
 
     name: str
@@ -34,7 +39,16 @@ class DataSet:
     test: str
     teacher: str
     size: int
+    recipe: Mapping[str, str]
+    ours: Mapping[str, str]
+    our_train: Mapping[str, str]
+    temperatures: tuple[str, ...]
     fit: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Of its teacher, images and labels."""
+        return f"{self.name}-e{self.epochs}"
 
     def preparation(self) -> dict[str, list[str]]:
         """Commands by what they make, in order: teacher, distilled images, all labels."""
@@ -61,8 +75,18 @@ class DataSet:
 
 _CIFAR = f"{DATA}/cifar10/train10k.parquet", f"{DATA}/cifar10/test.parquet", f"{DATA}/weights/resnet20-12fca82f.th"
 _TINY = f"{DATA}/tiny200/train.parquet", f"{DATA}/tiny200/val.parquet", "teacher.safetensors"
+_CIFAR_RECIPE = {"arch": "cifar_resnet20", "batch-size": "20", "lr": "0.004"}
+_CIFAR_OURS = {"codec": "topk", "k": "10", "bits": "4"}
+_CIFAR_TRAIN = {"temperature": "20:2:step", "ca": "fit"}
+_CIFAR_WAYS = _CIFAR_RECIPE, _CIFAR_OURS, _CIFAR_TRAIN, ("20", "8", "4", "2", "1")
+_TINY_WAYS = (
+    {"arch": "cifar_resnet20", "batch-size": "50", "lr": "0.004"},
+    {"codec": "topk", "k": "10", "bits": "4"},
+    _CIFAR_TRAIN,
+    ("20", "4"),
+)
 DATA_SETS = (
-    DataSet("cifar10-10", "cifar10", 10, 10, 300, *_CIFAR, 32),
-    DataSet("cifar10-50", "cifar10", 10, 50, 300, *_CIFAR, 32),
-    DataSet("tiny200-10", "cifar10", 200, 10, 300, *_TINY, 32, ("--epochs", "60", "--seed", "0")),
+    DataSet("cifar10-10", "cifar10", 10, 10, 300, *_CIFAR, 32, *_CIFAR_WAYS),
+    DataSet("cifar10-50", "cifar10", 10, 50, 300, *_CIFAR, 32, *_CIFAR_WAYS),
+    DataSet("tiny200-10", "cifar10", 200, 10, 80, *_TINY, 32, *_TINY_WAYS, ("--epochs", "60", "--seed", "0")),
 )

@@ -10,12 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import ray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,6 +31,7 @@ from real_data import DATA
 from rows import Row, rows_of
 
 from lpqld.store import write_atomically
+from sweeps.cluster import cluster
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 # One soft label of each image as it is.
@@ -34,83 +41,128 @@ _WHOLE = "views: {crop_scale: [1.0, 1.0], crop_ratio: [1.0, 1.0], flip: false, m
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=[data.name for data in DATA_SETS])
+    parser.add_argument("--group", nargs="+", help="groups of rows: table, architectures, ablation")
     parser.add_argument("--only", nargs="+", help="rows whose names begin so")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, help="of students, where the table's are too many")
+    parser.add_argument("--epochs", type=int, help="of students, instead of the table's")
+    parser.add_argument("--jobs", type=int, default=2, help="rows at a time")
     parser.add_argument("--table", action="store_true", help="print what is there, in Markdown, and stop")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-pareto")
     arguments = parser.parse_args()
     (data,) = (data for data in DATA_SETS if data.name == arguments.data)
-    chosen = [row for row in rows_of(data) if row.name.startswith(tuple(arguments.only or [""]))]
+    data = replace(data, epochs=arguments.epochs or data.epochs)
+    rows = {row.name: row for row in rows_of(data)}
+    chosen = [
+        row
+        for row in rows.values()
+        if row.name.startswith(tuple(arguments.only or [""])) and row.group in (arguments.group or [row.group])
+    ]
     if not arguments.table:
-        folder = arguments.cache / data.name
-        prepare(data, folder)
-        for row in chosen:
-            run_row(data, row, folder, arguments.seeds)
-    print(table(data, chosen))
+        folder = arguments.cache / data.folder
+        with cluster(None), ThreadPoolExecutor(arguments.jobs) as pool:
+            table_of = Table(data, folder, ray.get_runtime_context().gcs_address, arguments.seeds)
+            table_of.prepare(arguments.cache / data.name)
+            needed = {row.budget_of for row in chosen} - {None}
+            for _ in pool.map(table_of.run, [rows[str(name)] for name in needed]):
+                pass
+            for _ in pool.map(table_of.run, chosen):
+                pass
+    print(markdown(data, chosen))
 
 
-def prepare(data: DataSet, folder: Path) -> None:
-    """Teacher, images and all labels, where they are not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "whole.yaml").write_text(_WHOLE)
-    for made, command in data.preparation().items():
-        if not (folder / made).exists():
-            lpqld(command, folder)
+@dataclass(frozen=True)
+class Table:
+    """A data set's rows, being made.
+
+    Attributes:
+        folder: of images and labels.
+        address: of the Ray cluster that all commands share.
+        seeds: students of a row.
+    """
+
+    data: DataSet
+    folder: Path
+    address: str
+    seeds: int
+
+    def prepare(self, shared: Path) -> None:
+        """Teacher, images and all labels, where they are not there; `shared` has what does not depend on the epochs."""
+        shared.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (shared / "whole.yaml").write_text(_WHOLE)
+        for made, command in self.data.preparation().items():
+            if made != "all" and not (shared / made).exists():
+                self.lpqld(command, shared)
+            link = self.folder / made
+            if made != "all" and not link.is_symlink():
+                link.symlink_to(shared.absolute() / made)
+            if made == "all" and not link.exists():
+                self.lpqld(command, self.folder)
+
+    def run(self, row: Row) -> None:
+        """Compress and train, unless that was done."""
+        path = result_file(self.data, row)
+        if path.exists():
+            return
+        labels, facts, commands = row.source, {}, []
+        if row.labels:
+            labels = f"labels/{file_name(row.name)}"
+            options = {name: value for name, value in row.labels.items() if value}
+            if row.budget_of is not None:
+                of = json.loads(result_file(self.data, replace(row, name=row.budget_of)).read_bytes())
+                options["budget"] = str(of["label_bytes"] // row.share)
+            commands.append(["compress", row.source, labels, *options_of(options)])
+            if not (self.folder / labels / "manifest.json").exists():
+                shutil.rmtree(self.folder / labels, ignore_errors=True)
+                self.lpqld(commands[-1], self.folder)
+            facts = self.lpqld(["inspect", labels], self.folder)
+        images = self.data.train if row.images == "real" else row.images
+        train = ["train", "--images", images, "--labels", labels, "--eval", self.data.test, "--val", self.data.train]
+        options = {**self.data.recipe, "epochs": str(self.data.epochs), "seeds": str(self.seeds), **row.train}
+        commands.append([*train, *options_of(options)])
+        trained = self.lpqld([*commands[-1], "--address", self.address], self.folder)
+        document = {
+            "row": row.name,
+            "commands": [" ".join(["lpqld", *command]) for command in commands],
+            "reference_bytes": row.reference_bytes,
+            "num_views": facts.get("num_views"),
+            **trained,
+            "machine": cpu_name(),
+            "versions": versions(),
+        }
+        write_atomically(path, json.dumps(document, indent=2).encode())
+
+    def lpqld(self, command: list[str], folder: Path) -> dict[str, Any]:
+        """What a command says with --json, run in a folder."""
+        print("lpqld", *command, file=sys.stderr, flush=True)
+        line = [part.replace("{data}", str(DATA)) for part in command]
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *line, "--json"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"failed with {done.returncode}: lpqld {' '.join(command)}")
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
 
 
-def run_row(data: DataSet, row: Row, folder: Path, seeds: int) -> None:
-    """Compress and train, unless that was done."""
-    path = result_file(data, row)
-    if path.exists():
-        return
-    labels = row.source
-    commands = []
-    facts: dict[str, Any] = {}
-    if row.labels:
-        labels = f"labels/{file_name(row.name)}"
-        command = ["compress", row.source, labels, *row.labels]
-        commands.append(command)
-        facts = lpqld(command, folder)
-    command = ["train", "--images", row.images, "--labels", labels, "--eval", data.test, "--val", data.train]
-    command += ["--arch", "cifar_resnet20", "--epochs", str(data.epochs), "--lr", "0.002", "--seeds", str(seeds)]
-    command += row.train
-    commands.append(command)
-    trained = lpqld(command, folder)
-    document = {
-        "row": row.name,
-        "commands": [" ".join(["lpqld", *command]) for command in commands],
-        "reference_bytes": row.reference_bytes,
-        "num_views": facts.get("num_views"),
-        **trained,
-        "machine": cpu_name(),
-        "versions": versions(),
-    }
-    write_atomically(path, json.dumps(document, indent=2).encode())
-
-
-def lpqld(command: list[str], folder: Path) -> dict[str, Any]:
-    """What a command says with --json, run in the table's folder."""
-    print("lpqld", *command, file=sys.stderr, flush=True)
-    line = [part.replace("{data}", str(DATA)) for part in command]
-    done = subprocess.run(
-        [sys.executable, "-m", "cli.main", *line, "--json"], cwd=folder, stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode != 0:
-        sys.exit(f"failed with {done.returncode}: lpqld {' '.join(command)}")
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
+def options_of(options: Mapping[str, str]) -> list[str]:
+    """As a command line has them."""
+    return [part for name, value in options.items() for part in (f"--{name}", value)]
 
 
 def result_file(data: DataSet, row: Row) -> Path:
-    return _RESULTS / data.name / f"{file_name(row.name)}.json"
+    return _RESULTS / data.folder / f"{file_name(row.name)}.json"
 
 
 def file_name(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
-def table(data: DataSet, rows: list[Row]) -> str:
+def markdown(data: DataSet, rows: list[Row]) -> str:
     """What is there, in Markdown."""
     lines = [
         "| labels | bytes on disk | in the reference's files | views kept | validation, % | test, % |",

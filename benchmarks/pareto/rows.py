@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from data_sets import DataSet
@@ -11,7 +12,9 @@ from sweeps.reference import reference_bytes
 
 BATCH = 100  # views of a batch in the reference's files
 FACTORS = (40, 80, 200)  # how many times smaller than all labels in the reference's files
-_PAPER_K = {10: 100, 40: 100, 80: 50, 200: 10}  # for 1,000 classes
+_PAPER_K = {40: 100, 80: 50, 200: 10}  # for 1,000 classes
+_PAPER_TRAIN = {"temperature": "20:2:step", "ca": "paper"}
+_ARCHITECTURES = ("convnet", "shufflenet_v2_x1_0", "cifar_resnet56")
 
 
 @dataclass(frozen=True)
@@ -20,31 +23,34 @@ class Row:
 
     Attributes:
         name: of the row and of its file.
+        group: of rows that are read together: table, architectures, ablation.
         labels: options of `lpqld compress` on all labels; none for all of them as they are.
-        train: options of `lpqld train`.
+        budget_of: a row whose labels' bytes on disk, divided by `share`, are the budget.
+        train: options of `lpqld train`, over the data set's.
         source: what is compressed.
         images: what students see.
         reference_bytes: of the same labels in the reference's files, where it could store them.
-        group: of rows that are read together.
     """
 
     name: str
-    labels: tuple[str, ...]
-    train: tuple[str, ...]
+    group: str = "table"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    budget_of: str | None = None
+    share: int = 1
+    train: Mapping[str, str] = field(default_factory=dict)
     source: str = "all"
     images: str = "images"
     reference_bytes: int | None = None
-    group: str = "table"
-    only_small: bool = field(default=False)  # left out on many classes, where trainings take long
 
 
 def rows_of(data: DataSet) -> list[Row]:
-    """All rows of a data set."""
-    return [*_baselines(data), *_lpld(data), *_paper(data), *_ours(data)]
+    """All rows of a data set, each after those that it needs."""
+    return [*_baselines(data), *_lpld(data), *_paper(data), *_ours(data), *_architectures(data), *_ablation(data)]
 
 
 def all_bytes(data: DataSet) -> int:
     """Of all labels in fp16 in the reference's files."""
+    # Full labels have no ids, so that a class takes half of what `reference_bytes` counts for it.
     return reference_bytes(num_views(data), data.num_classes // 2, BATCH)
 
 
@@ -53,77 +59,150 @@ def num_views(data: DataSet) -> int:
     return data.num_classes * data.ipc * data.epochs
 
 
-def _constant(temperature: str) -> tuple[str, ...]:
-    return "--temperature", temperature, "--ca", "off"
-
-
-def _baselines(data: DataSet) -> list[Row]:
-    every = [
-        Row(f"all, T = {temperature}", (), _constant(temperature), reference_bytes=all_bytes(data), only_small=small)
-        for temperature, small in (("20", False), ("8", True), ("4", False), ("2", True), ("1", True))
-    ]
-    hard = Row("hard labels", ("--codec", "hard"), _constant("1"))
-    real = Row("random real images, one soft label each", (), _constant("1"), source="one", images=data.train)
-    return [hard, *every, real]
-
-
-def _lpld(data: DataSet) -> list[Row]:
-    rows = []
-    for factor in (10, 40):
-        kept = num_views(data) // factor
-        rows.append(
-            Row(
-                f"LPLD x{factor}",
-                ("--codec", "dense", "--bits", "16", *_prune(data, kept)),
-                _constant("20"),
-                reference_bytes=reference_bytes(kept, data.num_classes // 2, BATCH),
-                only_small=factor == 10,
-            )
-        )
-    return rows
-
-
 def paper_views(data: DataSet, factor: int) -> tuple[int, int]:
     """k, and the views that fill the ratio in the reference's files."""
-    k = PaperConfig(k=_PAPER_K[factor]).k_for(data.num_classes)
-    budget = all_bytes(data) // factor
-    views = num_views(data)
-    while reference_bytes(views, k, BATCH) > budget:
-        views -= max(1, (reference_bytes(views, k, BATCH) - budget) // (4 * k + 15 + 3300 // BATCH + 1))
+    k, budget, views = PaperConfig(k=_PAPER_K[factor]).k_for(data.num_classes), all_bytes(data) // factor, 0
+    step = num_views(data)
+    while step:
+        if views + step <= num_views(data) and reference_bytes(views + step, k, BATCH) <= budget:
+            views += step
+        else:
+            step //= 2
     return k, views
 
 
-def _paper(data: DataSet) -> list[Row]:
-    rows = []
-    for factor in FACTORS:
-        k, views = paper_views(data, factor)
-        rows.append(
-            Row(
-                f"LPQLD x{factor}, the paper's setting",
-                ("--codec", "topk", "--k", str(k), "--bits", "16", *_prune(data, views)),
-                ("--temperature", "20:2:step", "--ca", "paper"),
-                reference_bytes=reference_bytes(views, k, BATCH),
-            )
+def _constant(temperature: str) -> dict[str, str]:
+    return {"temperature": temperature, "ca": "off"}
+
+
+def _baselines(data: DataSet) -> list[Row]:
+    return [
+        Row("hard labels", labels={"codec": "hard"}, train=_constant("1")),
+        *(
+            Row(f"all labels, T = {temperature}", train=_constant(temperature), reference_bytes=all_bytes(data))
+            for temperature in data.temperatures
+        ),
+        Row("random real images, one soft label each", train=_constant("1"), source="one", images="real"),
+    ]
+
+
+def _lpld(data: DataSet) -> list[Row]:
+    return [
+        Row(
+            f"LPLD x{factor}",
+            labels={"codec": "dense", "bits": "16", "prune-ratio": _ratio(data, num_views(data) // factor)},
+            train=_constant("20"),
+            reference_bytes=reference_bytes(num_views(data) // factor, data.num_classes // 2, BATCH),
         )
-    return rows
+        for factor in (10, 40)
+    ]
+
+
+def _paper(data: DataSet) -> list[Row]:
+    return [
+        Row(
+            f"LPQLD x{factor}, the paper's setting",
+            labels=_paper_labels(data, factor),
+            train=_PAPER_TRAIN,
+            reference_bytes=reference_bytes(paper_views(data, factor)[1], paper_views(data, factor)[0], BATCH),
+        )
+        for factor in FACTORS
+    ]
+
+
+def _paper_labels(data: DataSet, factor: int) -> dict[str, str]:
+    k, views = paper_views(data, factor)
+    return {"codec": "topk", "k": str(k), "bits": "16", "prune-ratio": _ratio(data, views)}
 
 
 def _ours(data: DataSet) -> list[Row]:
-    """At the bytes of the paper's files, at a quarter of them."""
-    k = min(data.num_classes, 10)
+    """At the bytes of the paper's files, of its labels in our format, and at a quarter of either."""
     rows = []
     for factor in FACTORS:
         budget = all_bytes(data) // factor
-        for share, name in ((1, "the paper's bytes"), (4, "a quarter of them")):
+        for share, name in ((1, "the paper's bytes"), (4, "a quarter of the paper's bytes")):
             rows.append(
                 Row(
                     f"ours x{factor}, {name}",
-                    ("--codec", "topk", "--k", str(k), "--bits", "4", "--budget", str(budget // share)),
-                    ("--temperature", "20:2:step", "--ca", "fit"),
+                    labels={**data.ours, "budget": str(budget // share)},
+                    train=data.our_train,
+                )
+            )
+        for share, name in ((1, "the paper's labels' bytes"), (4, "a quarter of the paper's labels' bytes")):
+            rows.append(
+                Row(
+                    f"ours x{factor}, {name} in our format",
+                    labels=data.ours,
+                    budget_of=f"LPQLD x{factor}, the paper's setting",
+                    share=share,
+                    train=data.our_train,
                 )
             )
     return rows
 
 
-def _prune(data: DataSet, kept: int) -> tuple[str, ...]:
-    return "--prune-ratio", f"{1 - kept / num_views(data):.9f}"
+def _architectures(data: DataSet) -> list[Row]:
+    """The paper's labels and ours at x80, bytes of the paper's in our format, for other students."""
+    rows = []
+    for name in _ARCHITECTURES:
+        arch = {"arch": name}
+        paper = {"labels": _paper_labels(data, 80), "train": {**_PAPER_TRAIN, **arch}}
+        rows.append(Row(f"{name}: all labels, T = 20", "architectures", train={**_constant("20"), **arch}))
+        rows.append(Row(f"{name}: LPQLD x80, the paper's setting", "architectures", **paper))
+        rows.append(_variant(data, f"{name}: ours x80", train=arch, group="architectures"))
+    return rows
+
+
+def _variant(
+    data: DataSet,
+    name: str,
+    labels: Mapping[str, str] | None = None,
+    train: Mapping[str, str] | None = None,
+    group: str = "ablation",
+) -> Row:
+    """Ours at the bytes of the paper's x80 labels in our format, but for what is given."""
+    return Row(
+        name,
+        group,
+        labels=labels if labels is not None and "prune-ratio" in labels else {**data.ours, **(labels or {})},
+        budget_of=None if labels is not None and "prune-ratio" in labels else "LPQLD x80, the paper's setting",
+        train={**data.our_train, **(train or {})},
+    )
+
+
+def _ablation(data: DataSet) -> list[Row]:
+    """Ours at x80, with one thing changed; the bytes stay, but where nothing is pruned."""
+    fp16 = {"codec": "dense", "bits": "16", "k": ""}
+    many = min(data.num_classes, 10)
+    kept = sorted({1, 2, 3, 5, many, min(50, data.num_classes)})
+    return [
+        _variant(data, "ours"),
+        _variant(data, "nothing pruned", {**data.ours, "prune-ratio": "0"}),
+        _variant(data, "nothing quantized: all logits, fp16", fp16),
+        _variant(data, "neither", {"prune-ratio": "0", **fp16}),
+        *(_variant(data, f"constant T = {t}", train={"temperature": t}) for t in ("20", "4", "2", "1")),
+        *(_variant(data, f"CA {ca}", train={"ca": ca}) for ca in ("off", "paper", "fit")),
+        _variant(data, "the paper's CA and schedule", train=_PAPER_TRAIN),
+        *(_variant(data, f"T {t}", train={"temperature": t}) for t in _SCHEDULES),
+        *(
+            _variant(data, f"{codec}, k = {k}", {"codec": codec, "k": str(k)})
+            for codec in ("topk", "topk-min", "topk-share", "topk-tail")
+            for k in (2, 3)
+        ),
+        *(_variant(data, f"low rank, {rank} directions", {"codec": "lowrank", "k": str(rank)}) for rank in (3, 6)),
+        *(_variant(data, f"{bits} bits", {"bits": str(bits)}) for bits in (2, 3, 4, 5, 6, 8, 16)),
+        *(_variant(data, f"k = {k}", {"k": str(k)}) for k in kept),
+        *(_variant(data, f"views by {select}", {"select": select}) for select in _SELECT),
+        *(_variant(data, f"batches of {size}, lr {lr}", train={"batch-size": size, "lr": lr}) for size, lr in _STEPS),
+        *(_variant(data, f"average of weights, {decay}", train={"ema": decay}) for decay in ("0.9", "0.99", "0.995")),
+        *(_variant(data, f"{epochs} epochs of warm-up", train={"warmup-epochs": epochs}) for epochs in ("5", "30")),
+    ]
+
+
+_SCHEDULES = ("20:2:step", "20:2:cosine", "2:20:step", "20:1:step", "10:1:cosine", "4:1:cosine")
+_SELECT = ("confidence", "low-confidence", "entropy", "low-entropy", "classes", "low-classes")
+_STEPS = (("100", "0.002"), ("100", "0.008"), ("50", "0.004"), ("20", "0.004"), ("20", "0.002"), ("10", "0.002"))
+
+
+def _ratio(data: DataSet, kept: int) -> str:
+    return f"{1 - kept / num_views(data):.9f}"
