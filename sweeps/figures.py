@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from html import escape
@@ -17,12 +16,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from lpqld.sizes import format_bytes
+from sweeps.palette import BLUE, GREY, INK, MARKERS, OTHER_COLOURS, plain, tidy
 from sweeps.result import Point, SweepResult
 
-# Okabe and Ito's palette: told apart with any colour vision; blue is kept for the points that were searched.
-_BLUE, _GREY, _INK = "#0072B2", "#6b6b6b", "#222222"
-_BASELINE_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("s", "D", "^", "v", "P", "X")
 _PLOTLY_SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 
 
@@ -38,25 +34,22 @@ def figure(result: SweepResult) -> Figure:
     axes.set_xscale("log")
     low, high = _byte_limits(result)
     axes.set_xlim(low, high)
-    axes.grid(True, which="major", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines["top"].set_visible(False)
-    axes.spines["right"].set_visible(False)
+    tidy(axes, "both")
 
     on_front = sorted((p for p in result.points if p.on_front), key=lambda p: p.label_bytes)
     others = [p for p in result.points if not p.on_front]
     if len(on_front) > 1:
-        axes.plot(_sizes(on_front), _percents(on_front), color=_BLUE, linewidth=2, zorder=3)
-    _scatter(axes, on_front, "o", _BLUE, "front, by validation accuracy", filled=True)
+        axes.plot(_sizes(on_front), _percents(on_front), color=BLUE, linewidth=2, zorder=3)
+    _scatter(axes, on_front, "o", BLUE, "front, by validation accuracy", filled=True)
     for point in on_front:
         axes.annotate(
             f"{100 * point.accuracy.mean:.1f}", (point.label_bytes, 100 * (point.accuracy.mean + point.accuracy.std)),
-            xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=8.5, color=_BLUE, zorder=5,
+            xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=8.5, color=BLUE, zorder=5,
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
-    _scatter(axes, others, "o", _BLUE, "not on the front", filled=False)
+    _scatter(axes, others, "o", BLUE, "not on the front", filled=False)
     for index, group in enumerate(_by_description(result.baselines)):
-        colour, marker, name = _style(index, _BASELINE_COLOURS), _style(index, _MARKERS), _legend_name(group[0])
+        colour, marker, name = _style(index, OTHER_COLOURS), _style(index, MARKERS), _legend_name(group[0])
         if group[0].label_bytes > 0:
             _scatter(axes, group, marker, colour, name, filled=True)
         elif math.isfinite(group[0].accuracy.mean):
@@ -66,19 +59,17 @@ def figure(result: SweepResult) -> Figure:
     teacher = result.teacher.get("accuracy")
     if teacher is not None and math.isfinite(teacher):
         label = f"teacher, {100 * teacher:.1f} %"
-        axes.axhline(100 * teacher, color=_INK, linewidth=1.2, linestyle=(0, (6, 4)), zorder=1, label=label)
+        axes.axhline(100 * teacher, color=INK, linewidth=1.2, linestyle=(0, (6, 4)), zorder=1, label=label)
     axes.margins(y=0.08)
-    axes.set_ylabel("Test accuracy (%)", color=_INK)
-    axes.set_xlabel("Labels on disk", color=_INK)
+    axes.set_ylabel("Test accuracy (%)", color=INK)
+    axes.set_xlabel("Labels on disk", color=INK)
     axes.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     if result.all_label_bytes > 0:
         _ratio_axis(axes, result.all_label_bytes, low, high)
-    # `$` would start a formula; names come from outside.
-    title = result.experiment.replace("$", r"\$")
-    canvas.text(0.03, 0.955, title, fontsize=12.5, fontweight="bold", color=_INK, va="center")
+    canvas.text(0.03, 0.955, plain(result.experiment), fontsize=12.5, fontweight="bold", color=INK, va="center")
     handles, labels = axes.get_legend_handles_labels()
     # matplotlib lists lines before points; the points come first here, without their bars, the teacher last.
     entries = sorted(zip(handles, labels, strict=True), key=lambda entry: not isinstance(entry[0], ErrorbarContainer))
@@ -87,15 +78,8 @@ def figure(result: SweepResult) -> Figure:
         shown, [label for _, label in entries], loc="upper left", bbox_to_anchor=(0.725, 0.835), frameon=False,
         fontsize=8.5, labelspacing=0.9, handlelength=2.2, borderaxespad=0,
     )  # fmt: skip
-    canvas.text(0.73, 0.125, _note(result), fontsize=7.5, color=_GREY, va="bottom", linespacing=1.4)
+    canvas.text(0.73, 0.125, _note(result), fontsize=7.5, color=GREY, va="bottom", linespacing=1.4)
     return canvas
-
-
-def figure_png(result: SweepResult) -> bytes:
-    """`figure` as the bytes of a PNG file; equal results give equal bytes."""
-    file = io.BytesIO()
-    figure(result).savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
 
 
 def interactive(result: SweepResult) -> plotly.graph_objects.Figure:
@@ -105,11 +89,11 @@ def interactive(result: SweepResult) -> plotly.graph_objects.Figure:
     on_front = sorted((p for p in result.points if p.on_front), key=lambda p: p.label_bytes)
     others = [p for p in result.points if not p.on_front]
     groups = [
-        ("front, by validation accuracy", on_front, {"symbol": "circle", "color": _BLUE, "size": 11}),
-        ("not on the front", others, {"symbol": "circle-open", "color": _BLUE, "size": 10}),
+        ("front, by validation accuracy", on_front, {"symbol": "circle", "color": BLUE, "size": 11}),
+        ("not on the front", others, {"symbol": "circle-open", "color": BLUE, "size": 10}),
     ]
     for index, group in enumerate(_by_description(result.baselines)):
-        look = {"symbol": _style(index, _PLOTLY_SYMBOLS), "color": _style(index, _BASELINE_COLOURS), "size": 11}
+        look = {"symbol": _style(index, _PLOTLY_SYMBOLS), "color": _style(index, OTHER_COLOURS), "size": 11}
         groups.append((escape(_one_line(group[0])), group, look))
     for name, points, marker in groups:
         if not points:
@@ -132,7 +116,7 @@ def interactive(result: SweepResult) -> plotly.graph_objects.Figure:
     if teacher is not None and math.isfinite(teacher):
         chart.add_scatter(
             x=[low, high], y=[100 * teacher] * 2, name=f"teacher, {100 * teacher:.1f} %", mode="lines",
-            line={"color": _INK, "dash": "dash", "width": 1.5}, hoverinfo="name",
+            line={"color": INK, "dash": "dash", "width": 1.5}, hoverinfo="name",
         )  # fmt: skip
     ticks = _ticks(low, high)
     chart.update_xaxes(
@@ -184,7 +168,7 @@ def _one_line(point: Point) -> str:
 def _legend_name(point: Point) -> str:
     """The name of a baseline, broken into lines that fit beside the axes."""
     lines = [""]
-    for word in _one_line(point).replace("$", r"\$").split():
+    for word in plain(_one_line(point)).split():
         if lines[-1] and len(lines[-1]) + len(word) > 26:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
@@ -220,8 +204,8 @@ def _ratio_axis(axes: Axes, all_label_bytes: int, low: float, high: float) -> No
     upper.xaxis.set_major_locator(FixedLocator([all_label_bytes / ratio for ratio in ratios]))
     upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{all_label_bytes / value:.4g}×"))
     upper.xaxis.set_minor_locator(NullLocator())
-    upper.set_xlabel("times smaller than all labels", color=_GREY, fontsize=9)
-    upper.tick_params(colors=_GREY, labelsize=8.5)
+    upper.set_xlabel("times smaller than all labels", color=GREY, fontsize=9)
+    upper.tick_params(colors=GREY, labelsize=8.5)
     upper.spines["top"].set_color("#cccccc")
 
 

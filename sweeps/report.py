@@ -17,12 +17,14 @@ from rich.table import Table
 from lpqld.pareto import front
 from lpqld.sizes import format_bytes
 from lpqld.store import write_atomically
-from sweeps.figures import figure, figure_png, interactive
+from sweeps.figures import figure, interactive
+from sweeps.palette import png
 from sweeps.result import Point, SweepResult
 
 __all__ = [
     "IMAGES_FILE",
     "REPORT_FILES",
+    "TEMPERATURES_FILE",
     "csv",
     "figure",
     "interactive",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 IMAGES_FILE = "images.png"  # distilled images beside real ones, where a sweep has both
+TEMPERATURES_FILE = "temperatures.png"  # of the best choice's students, by budget
 REPORT_FILES = ("front.csv", "front.json", "front.png", "front.html", "front.md")
 
 _BLANK = "–"
@@ -123,7 +126,7 @@ def write_report(result: SweepResult, folder: Path) -> None:
     contents = {
         "front.csv": csv(result).encode(),
         "front.json": (json.dumps(document, indent=2, default=str, allow_nan=False) + "\n").encode(),
-        "front.png": figure_png(result),
+        "front.png": png(figure(result)),
         "front.html": html.encode(),
         "front.md": markdown(result).encode(),
     }

@@ -29,11 +29,13 @@ from sweeps.data import Evaluation, check_classes, fit_or_open_teacher, open_eva
 from sweeps.experiment import Experiment
 from sweeps.folder import SECONDS_FILE, Clock, claimed
 from sweeps.master import LABELS_FOLDER, Master, make_master
-from sweeps.report import IMAGES_FILE, mark_front, write_report
+from sweeps.palette import png
+from sweeps.report import IMAGES_FILE, TEMPERATURES_FILE, mark_front, write_report
 from sweeps.resources import trial_resources
 from sweeps.result import Accuracy, Point, SweepResult
 from sweeps.search import confirm, search
 from sweeps.sweep_images import make_images
+from sweeps.temperature_figure import temperature_figure
 from sweeps.tracking import Tracker
 from sweeps.trial import TrialResult
 
@@ -150,6 +152,9 @@ def _run(
             )
             result.save(folder)
             write_report(result, folder / REPORT_FOLDER)
+            write_atomically(
+                folder / REPORT_FOLDER / TEMPERATURES_FILE, _temperatures([confirmed[c.trial_id][0] for c in best])
+            )
             if shared.real is not None:
                 write_atomically(folder / REPORT_FOLDER / IMAGES_FILE, side_by_side(images, shared.real[0]))
             tracker.log_report(result, folder / REPORT_FOLDER)
@@ -232,6 +237,12 @@ def _write_winner(choice: Choice, results: list[TrialResult], shared: Shared, fo
     target = folder / LABELS_FOLDER / choice.trial_id
     encode_chosen(choice, shared).write(target)
     return replace(_point(results), labels=str(target))
+
+
+def _temperatures(results: list[TrialResult]) -> bytes:
+    """The temperatures of a student of each budget's best choice, as PNG."""
+    titles = [f"{format_bytes(found.choice.budget or 0)}: {found.choice.temperature}" for found in results]
+    return png(temperature_figure({title: found.history for title, found in zip(titles, results, strict=True)}))
 
 
 def _description(

@@ -104,7 +104,7 @@ class Tracker:
     def log_report(self, result: SweepResult, folder: Path) -> None:
         """Put the report's files, the table of points and the sweep's main numbers on the parent run."""
         run_id = self._parent()
-        for name in (*report.REPORT_FILES, report.IMAGES_FILE):
+        for name in (*report.REPORT_FILES, report.IMAGES_FILE, report.TEMPERATURES_FILE):
             if (folder / name).is_file():
                 self._client.log_artifact(run_id, str(folder / name))
         rows = report.table(result)
