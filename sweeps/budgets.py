@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
 from lpqld.errors import ConfigError
 from lpqld.sizes import format_bytes
@@ -41,6 +42,10 @@ class Space:
             trial.suggest_float("end", *search.temperature_end, log=True)
         trial.suggest_categorical("ca", list(search.ca))
         trial.suggest_float("lr", *search.lr, log=True)
+
+    def has_room_for(self, params: dict[str, Any]) -> bool:
+        """Whether the codec of another budget's trial fits this one."""
+        return (params["k"], params[f"bits_of_{params['k']}"]) in self.codecs
 
     def first_points(self, paper: PaperConfig, num_classes: int, lr: float) -> list[dict[str, Any]]:
         """Where to begin: the paper's temperatures with our codec, at its k and at the largest k that fits."""
@@ -111,40 +116,69 @@ def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -
 
 
 class BudgetSearch(Searcher):
-    """One Optuna study per budget, asked in turn: a common one would drift to the largest budget."""
+    """One Optuna study per budget, asked in turn: a common one would drift to the largest budget.
 
-    def __init__(self, spaces: list[Space], trials: int, first_points: list[list[dict[str, Any]]], seed: int) -> None:
+    Good temperatures, calibrations and learning rates are alike at all budgets: every third trial of a budget, once it
+    has had its first points, is the best of another one, nearest first, that it has not had itself.
+    """
+
+    def __init__(
+        self, spaces: list[Space], config: SearchConfig, first_points: list[list[dict[str, Any]]], seed: int
+    ) -> None:
         super().__init__(metric=METRIC, mode=MODE)
-        self._trials = trials
+        self._spaces, self._trials = {space.budget: space for space in spaces}, config.trials
+        self._shares = config.sampler == "tpe"
         self._studies = {}
-        for space, points in zip(spaces, first_points, strict=True):
-            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(3, trials // 3))
-            # Early stopping is Tune's; what a study sees of a stopped trial is its last value.
-            self._studies[space.budget] = OptunaSearch(
-                space=space, metric=METRIC, mode=MODE, sampler=sampler, points_to_evaluate=points[:trials]
-            )
-        self._num_suggested = {space.budget: 0 for space in spaces}
-        self._budget_of: dict[str, int] = {}
+        for index, (space, points) in enumerate(zip(spaces, first_points, strict=True)):
+            own_seed = seed * len(spaces) + index  # else all budgets would begin with the same draws
+            sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=own_seed)
+            if config.sampler == "tpe":
+                sampler = optuna.samplers.TPESampler(seed=own_seed, n_startup_trials=max(3, config.trials // 3))
+            study = optuna.create_study(sampler=sampler, direction="maximize")
+            for point in points[: config.trials] if self._shares else ():
+                study.enqueue_trial(point)
+            self._studies[space.budget] = study
+        self._num_first = {space.budget: len(points) for space, points in zip(spaces, first_points, strict=True)}
+        self._asked: dict[str, tuple[int, int]] = {}  # budget, and number in its study, by Tune's trial id
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial of the budget that has had the fewest."""
-        budget = min(self._num_suggested, key=lambda budget: self._num_suggested[budget])
-        if self._num_suggested[budget] >= self._trials:
+        budget = min(self._studies, key=self._num_asked)
+        study, num_asked = self._studies[budget], self._num_asked(budget)
+        if num_asked >= self._trials:
             return Searcher.FINISHED
-        suggestion = self._studies[budget].suggest(trial_id)
-        if not isinstance(suggestion, dict):
-            return suggestion
-        self._num_suggested[budget] += 1
-        self._budget_of[trial_id] = budget
-        return {**suggestion, "budget": budget}
+        if self._shares and num_asked >= self._num_first[budget] and num_asked % 3 == 2:
+            shared = self._best_of_others(budget)
+            if shared is not None:
+                study.enqueue_trial(shared)
+        trial = study.ask()
+        self._spaces[budget](trial)
+        self._asked[trial_id] = budget, trial.number
+        return {**trial.params, "budget": budget}
+
+    def _num_asked(self, budget: int) -> int:
+        """Trials of a budget that were suggested; those that only wait in its queue were not."""
+        return sum(trial.state != TrialState.WAITING for trial in self._studies[budget].get_trials(deepcopy=False))
+
+    def _best_of_others(self, budget: int) -> dict[str, Any] | None:
+        """The parameters of the best trial of the nearest other budget that this one has room for and has not had."""
+        space, had = self._spaces[budget], [trial.params for trial in self._studies[budget].trials]
+        others = sorted(set(self._studies) - {budget}, key=lambda other: abs(math.log(other / budget)))
+        for other in others:
+            trials = self._studies[other].get_trials(states=(TrialState.COMPLETE,))
+            best = max(trials, key=lambda trial: trial.value or 0.0, default=None)
+            if best is not None and best.params not in had and space.has_room_for(best.params):
+                return best.params
+        return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tell the trial's study."""
-        self._studies[self._budget_of[trial_id]].on_trial_result(trial_id, result)
+        """Nothing: a study hears of a trial when it ends."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the trial's study."""
-        self._studies[self._budget_of[trial_id]].on_trial_complete(trial_id, result, error)
+        """Tell the trial's study its last value, also of one that was stopped; one that failed may yet be resumed."""
+        if result is not None and not error and trial_id in self._asked:
+            budget, number = self._asked.pop(trial_id)
+            self._studies[budget].tell(number, result[METRIC])
 
     def save(self, checkpoint_path: str) -> None:
         """Everything that a resumed search needs."""

@@ -95,10 +95,14 @@ class RelabelConfig(_Strict):
 
 
 class SearchConfig(_Strict):
-    """Budgets, and the space that `trials` per budget explore."""
+    """Budgets, and the space that `trials` per budget explore.
+
+    `sampler`: "tpe" learns from trials, its budget's and others'; "random" is there to compare with.
+    """
 
     budgets: tuple[str, ...] = Field(default=("x40",), min_length=1)
     trials: int = Field(default=8, ge=1)
+    sampler: Literal["tpe", "random"] = "tpe"
     k: tuple[int, ...] = Field(default=(2, 3, 5, 10), min_length=1)
     bits: tuple[int, ...] = Field(default=(3, 4, 6, 8), min_length=1)
     temperature_start: tuple[float, float] = (4.0, 20.0)

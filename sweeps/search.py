@@ -137,7 +137,7 @@ def search(
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=ConcurrencyLimiter(BudgetSearch(spaces, config.trials, points, seed), concurrent),
+                search_alg=ConcurrencyLimiter(BudgetSearch(spaces, config, points, seed), concurrent),
                 scheduler=BudgetScheduler(budgets) if config.early_stopping else None,
                 num_samples=config.trials * len(spaces),
                 reuse_actors=True,

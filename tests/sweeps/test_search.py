@@ -24,10 +24,10 @@ ONE_CPU = TrialResources(1, 0)
 SEARCH = SearchConfig(trials=3, k=(2, 3, 10), bits=(3, 4, 8), lr=(0.001, 0.006))
 
 
-def budget_search(small_shared, trials: int = 8) -> BudgetSearch:
+def budget_search(small_shared, trials: int = 8, **changed: object) -> BudgetSearch:
     spaces = spaces_for(BUDGETS, SEARCH, small_shared)
     points = [space.first_points(PaperConfig(), 10, 0.002) for space in spaces]
-    return BudgetSearch(spaces, trials, points, seed=0)
+    return BudgetSearch(spaces, SEARCH.model_copy(update={"trials": trials, **changed}), points, seed=0)
 
 
 class TestSpace:
@@ -90,6 +90,40 @@ class TestBudgetSearch:
             assert choose_labels(choice, small_shared).label_bytes <= choice.budget
             small_shared.recipe_of(choice)
             search.on_trial_complete(f"t{index}", {"val_accuracy": index / 16, "training_iteration": 10})
+
+    def test_what_is_best_at_one_budget_is_tried_at_another(self, small_shared):
+        search = budget_search(small_shared)
+        suggested = {6000: [], 2600: []}
+        shared = 0
+        for index in range(16):
+            suggestion = search.suggest(f"t{index}")
+            budget = suggestion.pop("budget")
+            other = 8600 - budget
+            shared += suggestion in suggested[other]
+            suggested[budget].append(suggestion)
+            search.on_trial_complete(f"t{index}", {"val_accuracy": suggestion["lr"]})
+        assert shared >= 2
+        assert all(found.count(params) == 1 for found in suggested.values() for params in found), "none twice"
+
+    def test_random_search_neither_begins_nor_shares(self, small_shared):
+        search = budget_search(small_shared, sampler="random")
+        suggested = {6000: [], 2600: []}
+        for index in range(16):
+            suggestion = search.suggest(f"t{index}")
+            suggested[suggestion.pop("budget")].append(suggestion)
+            search.on_trial_complete(f"t{index}", {"val_accuracy": suggestion["lr"]})
+        assert not [params for params in suggested[6000] if params in suggested[2600]]
+        points = [space.first_points(PaperConfig(), 10, 0.002) for space in spaces_for(BUDGETS, SEARCH, small_shared)]
+        assert not [params for params in suggested[6000] if params in points[0]]
+
+    def test_a_failed_trial_that_is_resumed_counts_once(self, small_shared):
+        search = budget_search(small_shared)
+        search.suggest("a")
+        search.on_trial_complete("a", error=True)
+        search.on_trial_complete("a", {"val_accuracy": 0.5})
+        search.on_trial_complete("a", {"val_accuracy": 0.6})
+        assert [search.suggest(f"t{index}") is not None for index in range(15)] == [True] * 15
+        assert search.suggest("more") == BudgetSearch.FINISHED
 
     def test_restored_search_goes_on_as_the_saved_one(self, small_shared, tmp_path):
         search = budget_search(small_shared)
