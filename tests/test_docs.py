@@ -2,13 +2,16 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import typer.main
 
+from cli.main import app
 from lpqld.codec import TopK
 from lpqld.compress import encode
 from lpqld.fit import fit_teacher
@@ -67,3 +70,30 @@ def test_files_that_the_architecture_names_exist():
     named = re.findall(r"`((?:lpqld|sweeps|cli|tests)/[\w/.]+\.py)`", text)
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def shown_commands(page: Path) -> list[list[str]]:
+    """The `lpqld` lines of a page's code blocks, lines that go on joined, comments and what follows a pipe left out."""
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("lpqld ")]
+
+
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda page: page.name)
+def test_commands_that_a_page_shows_have_the_options_that_they_use(page):
+    for words in shown_commands(page):
+        command = typer.main.get_command(app)
+        rest = list(words)
+        while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+            name = rest.pop(0)
+            assert name in command.commands, f"{page.name}: lpqld {' '.join(words)}"
+            command = command.commands[name]
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        used = {word.partition("=")[0] for word in rest if re.match(r"--[a-z]", word)}
+        assert used <= known | {"--help"}, f"{page.name}: lpqld {' '.join(words)}"
+
+
+def test_commands_are_found_in_pages():
+    assert ["sweep", "mine.yaml", "--budget", "50MB", "--budget", "5MB", "--trials", "20", "--set",
+            "student.epochs=300"] in shown_commands(ROOT / "README.md")  # fmt: skip
+    assert len(shown_commands(ROOT / "docs" / "reproduce.md")) > 8

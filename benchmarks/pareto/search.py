@@ -1,0 +1,176 @@
+"""Whether the search earns its keep: fronts by ours, by random search and by the paper's fixed settings.
+
+Run as `python benchmarks/pareto/search.py [--seeds 3] [--table]` after `pareto.py cifar10-10` has made images. Each
+method is an `lpqld sweep` of CIFAR-10 at 10 images per class with fewer epochs, over three budgets. A front is worth
+its hypervolume: the area of (decades of label bytes) x (test accuracy) that it beats, down to all labels' bytes and to
+a guess (10 %). What a search costs is counted in trainings: epochs trained, of all trials, over the epochs of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_sets import DATA_SETS
+from label_students import cpu_name, versions
+from real_data import DATA
+
+from lpqld.pareto import hypervolume
+from lpqld.store import write_atomically
+
+_RESULTS = Path(__file__).resolve().parent / "results" / "search"
+_EPOCHS, _CONFIRM_SEEDS = 100, 3
+_BUDGETS = ("x40", "x80", "x200")
+_GUESS = 0.1
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to search.
+
+    Attributes:
+        name: of the method and of its files.
+        trials: of each budget.
+        settings: `--set` of the sweep.
+    """
+
+    name: str
+    trials: int
+    settings: tuple[str, ...]
+
+
+METHODS = (
+    Method("ours", 16, ()),
+    Method("without early stopping", 9, ("search.early_stopping=false",)),
+    Method("random", 9, ("search.early_stopping=false", "search.sampler=random")),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=[method.name for method in METHODS])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--table", action="store_true", help="print what is there, in Markdown, and stop")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-pareto")
+    arguments = parser.parse_args()
+    chosen = [method for method in METHODS if method.name in (arguments.only or [method.name])]
+    if not arguments.table:
+        for seed in range(arguments.seeds):
+            for method in chosen:
+                path = path_of(method, seed)
+                if not path.exists():
+                    write_atomically(path, json.dumps(sweep(method, seed, arguments.cache), indent=2).encode())
+    print(markdown(chosen, arguments.seeds))
+
+
+def sweep(method: Method, seed: int, cache: Path) -> dict[str, Any]:
+    """What a sweep by a method found, and what it took."""
+    data, root = DATA_SETS[0], cache / "search"
+    name = f"{method.name.replace(' ', '-')}-seed{seed}"
+    options = {
+        "images": cache / data.name / "images",
+        "eval": data.test.replace("{data}", str(DATA)),
+        "val": data.train.replace("{data}", str(DATA)),
+        "teacher": data.teacher.replace("{data}", str(DATA)),
+        "trials": method.trials,
+        "name": name,
+        "root": root,
+    }
+    settings = {
+        "seed": seed,
+        "student.epochs": _EPOCHS,
+        "student.batch_size": data.recipe["batch-size"],
+        "confirm.seeds": _CONFIRM_SEEDS,
+        "relabel.folder": root / "labels",
+    }
+    line = ["sweep", data.preset, *(part for key, value in options.items() for part in (f"--{key}", str(value)))]
+    for budget in _BUDGETS:
+        line += ["--budget", budget]
+    for assignment in (*(f"{key}={value}" for key, value in settings.items()), *method.settings):
+        line += ["--set", assignment]
+    print("lpqld", *line, file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, "-m", "cli.main", *line, "--json"], stdout=subprocess.PIPE, check=True)
+    found = json.loads(done.stdout)
+    paper = [point for point in found["baselines"] if point["config"].get("kind") == "paper"]
+    return {
+        "method": method.name,
+        "seed": seed,
+        "settings": list(method.settings),
+        "trials": method.trials,
+        "trainings": trainings(root / name / "trials"),
+        "seconds": found["seconds"],
+        "all_label_bytes": found["all_label_bytes"],
+        "points": [brief(point) for point in found["points"]],
+        "paper": [brief(point) for point in paper],
+        "machine": cpu_name(),
+        "versions": versions(),
+    }
+
+
+def brief(point: dict[str, Any]) -> dict[str, Any]:
+    keys = ("budget", "label_bytes", "val_accuracy", "config")
+    return {**{key: point[key] for key in keys}, "accuracy": point["accuracy"]["values"]}
+
+
+def trainings(folder: Path) -> float:
+    """What the trials of a search trained, in trainings of all epochs; those that confirm are not counted."""
+    results = [json.loads(path.read_bytes()) for path in folder.glob("*-seed0.json")]
+    return sum(len(result["history"]) for result in results if result["choice"]["kind"] == "search") / _EPOCHS
+
+
+def volume(found: dict[str, Any], points: Sequence[dict[str, Any]]) -> float:
+    """Of the mean test accuracies of points."""
+    accuracies = [statistics.mean(point["accuracy"]) for point in points]
+    return hypervolume([point["label_bytes"] for point in points], accuracies, found["all_label_bytes"], _GUESS)
+
+
+def path_of(method: Method, seed: int) -> Path:
+    return _RESULTS / f"{method.name.replace(' ', '-')}-seed{seed}.json"
+
+
+def markdown(methods: Sequence[Method], seeds: int) -> str:
+    """What is there, in Markdown."""
+    lines = [
+        "| search | trials of a budget | trainings | hypervolume | test, % at x40, x80, x200 |",
+        "|---|---:|---:|---:|---|",
+    ]
+    paper: list[tuple[float, list[float]]] = []
+    for method in methods:
+        paths = [path_of(method, seed) for seed in range(seeds)]
+        results = [json.loads(path.read_bytes()) for path in paths if path.exists()]
+        if not results:
+            continue
+        paper += [(volume(found, found["paper"]), accuracies_of(found["paper"])) for found in results if found["paper"]]
+        rows = [(volume(found, found["points"]), accuracies_of(found["points"])) for found in results]
+        spent = statistics.mean(found["trainings"] for found in results)
+        lines.append(f"| {method.name} | {method.trials} | {spent:.0f} | {cells(rows)} |")
+    if paper:
+        lines.append(f"| the paper's settings | none | 0 | {cells(paper)} |")
+    return "\n".join(lines)
+
+
+def accuracies_of(points: Sequence[dict[str, Any]]) -> list[float]:
+    """By budget, the largest first."""
+    return [statistics.mean(point["accuracy"]) for point in sorted(points, key=lambda point: -point["budget"])]
+
+
+def cells(rows: Sequence[tuple[float, list[float]]]) -> str:
+    """Hypervolume, mean and deviation over seeds; accuracies, means."""
+    volumes = [found for found, _ in rows]
+    deviation = f" ± {statistics.stdev(volumes):.3f}" if len(volumes) > 1 else ""
+    means = [statistics.mean(column) for column in zip(*(accuracies for _, accuracies in rows), strict=True)]
+    return f"{statistics.mean(volumes):.3f}{deviation} | {', '.join(f'{100 * mean:.1f}' for mean in means)}"
+
+
+if __name__ == "__main__":
+    main()
