@@ -53,13 +53,15 @@ _SIZE, _FIT_EPOCHS = 32, 60
 
 @dataclass(frozen=True)
 class Case:
-    """Data, a teacher of it, and how many images of a class."""
+    """Data, a teacher of it, how many images of a class, and how students are trained."""
 
     name: str
     train: Path
     test: Path
     ipc: int
     epochs: int
+    batch_size: int = 100
+    lr: float = 0.002
 
     def teacher(self, names: Sequence[str], cache: Path) -> Teacher:
         """The pretrained teacher, or one fitted to the training images and kept in `cache`."""
@@ -78,7 +80,7 @@ TINY = DATA / "tiny200" / "train.parquet", DATA / "tiny200" / "val.parquet"
 CASES = (
     Case("cifar10-10", *CIFAR, 10, 300),
     Case("cifar10-50", *CIFAR, 50, 120),
-    Case("tiny200-10", *TINY, 10, 80),
+    Case("tiny200-10", *TINY, 10, 40, batch_size=25),
 )
 
 
@@ -169,7 +171,13 @@ def first_labels(labels: Labels, divisor: int) -> Labels:
 def student(case: Case, images: ImageSet, labels: Labels, test: ImageSet, seed: int) -> dict[str, Any]:
     """The test accuracy of a student after its last epoch."""
     device = use_assigned_resources(cpus=1)
-    recipe = Recipe(architecture="cifar_resnet20", epochs=case.epochs, lr=0.002, temperature="20:2:step")
+    recipe = Recipe(
+        architecture="cifar_resnet20",
+        epochs=case.epochs,
+        batch_size=case.batch_size,
+        lr=case.lr,
+        temperature="20:2:step",
+    )
     network = Student(recipe, images.num_classes, seed)
     for _ in train(network, ViewDataset(images, labels, device), recipe, seed=seed):
         pass
