@@ -1,0 +1,159 @@
+"""The figures of a table, by the code that reports sweeps, and its experiment in MLflow.
+
+Run as `python benchmarks/pareto/report.py cifar10-10 [--images docs/images] [--mlflow ROOT]`: draws the front and the
+ablation from the results that are there; with `--mlflow`, `lpqld ui --root ROOT` then shows every row as a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from data_sets import DATA_SETS, DataSet
+from pareto import result_file
+from rows import Row, all_bytes, rows_of
+
+from lpqld.store import write_atomically
+from sweeps.bar_figure import bar_figure
+from sweeps.experiment import Experiment
+from sweeps.figures import figure
+from sweeps.palette import png
+from sweeps.report import mark_front, write_report
+from sweeps.result import Accuracy, Point, SweepResult
+from sweeps.tracking import Tracker
+
+_BASE = "ours"
+# Of rows of the ablation, by how their names begin; else the group is the name up to its first number or word.
+_GROUPS = {
+    "prune and quantize": ("nothing", "neither"),
+    "constant temperature": ("constant",),
+    "schedule": ("T ",),
+    "calibration": ("CA", "the paper's CA"),
+    "classes not kept": ("topk", "low rank"),
+    "bits": ("bits",),
+    "classes kept": ("k =",),
+    "views kept": ("views",),
+    "steps": ("batches",),
+    "average of weights": ("average",),
+    "warm-up": ("epochs",),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=[data.name for data in DATA_SETS])
+    parser.add_argument("--epochs", type=int, help="of students, instead of the table's")
+    parser.add_argument("--images", type=Path, help="a folder for the figures")
+    parser.add_argument("--mlflow", type=Path, metavar="ROOT", help="log every row to an experiment under ROOT")
+    arguments = parser.parse_args()
+    (data,) = (data for data in DATA_SETS if data.name == arguments.data)
+    data = replace(data, epochs=arguments.epochs or data.epochs)
+    found = {row.name: (row, read(data, row)) for row in rows_of(data) if result_file(data, row).exists()}
+    result = result_of(data, found)
+    if arguments.images:
+        write_atomically(arguments.images / f"pareto-{data.name}.png", png(figure(result)))
+        if _BASE in found:
+            base, groups = bars(found)
+            title = f"{data.name}: one change at a time, {found[_BASE][1]['label_bytes']:,} bytes of labels"
+            write_atomically(arguments.images / f"ablation-{data.name}.png", png(bar_figure(title, base, groups)))
+    if arguments.mlflow:
+        record(data, result, found, arguments.mlflow)
+
+
+def read(data: DataSet, row: Row) -> dict[str, Any]:
+    """What was found."""
+    document: dict[str, Any] = json.loads(result_file(data, row).read_bytes())
+    return document
+
+
+Found = Mapping[str, tuple[Row, dict[str, Any]]]
+
+
+def result_of(data: DataSet, found: Found) -> SweepResult:
+    """The rows of the table as a sweep's result: ours as its points, the others as baselines."""
+    points, baselines = [], []
+    for name, (row, facts) in found.items():
+        if row.group != "table":
+            continue
+        if name.startswith("ours"):
+            points.append(point(facts, name, facts["label_bytes"], budget=facts["label_bytes"]))
+            continue
+        kind = re.sub(r" x\d+", "", name)
+        if row.reference_bytes is not None and name.startswith("LPQLD"):
+            baselines.append(point(facts, f"{kind}, its files", row.reference_bytes))
+            baselines.append(point(facts, f"{kind}, in our format", facts["label_bytes"]))
+        else:
+            baselines.append(point(facts, kind, row.reference_bytes or facts["label_bytes"]))
+    return SweepResult(
+        experiment=f"{data.name}, {data.epochs} epochs",
+        root="",
+        teacher={},
+        points=mark_front(points),
+        baselines=tuple(baselines),
+        seconds={},
+        all_label_bytes=all_bytes(data),
+    )
+
+
+def point(facts: dict[str, Any], name: str, label_bytes: int, budget: int | None = None) -> Point:
+    recipe = facts["recipe"]
+    return Point(
+        trial_id=name,
+        budget=budget,
+        label_bytes=label_bytes,
+        image_bytes=facts["image_bytes"],
+        accuracy=accuracy(facts),
+        val_accuracy=facts["val_accuracy"]["mean"],
+        config={"description": name, "num_views": facts["num_views"], **{key: recipe[key] for key in _SHOWN}},
+    )
+
+
+_SHOWN = ("temperature", "ca", "lr")
+
+
+def accuracy(facts: dict[str, Any]) -> Accuracy:
+    return Accuracy.of(facts["accuracy"]["values"])
+
+
+def bars(found: Found) -> tuple[Accuracy, dict[str, dict[str, Accuracy]]]:
+    """The base of the ablation, and what differs from it in one thing, by what that is."""
+    groups: dict[str, dict[str, Accuracy]] = {}
+    for name, (row, facts) in found.items():
+        if row.group == "ablation" and name != _BASE:
+            group = next((group for group, starts in _GROUPS.items() if starts_so(name, starts)), "other")
+            groups.setdefault(group, {})[name] = accuracy(facts)
+    return accuracy(found[_BASE][1]), groups
+
+
+def starts_so(name: str, starts: Sequence[str]) -> bool:
+    """Whether a name begins so, a number before it left out."""
+    return re.sub(r"^[\d.]+ ", "", name).startswith(tuple(starts))
+
+
+def record(data: DataSet, result: SweepResult, found: Found, root: Path) -> None:
+    """An experiment in MLflow with a run a row and the report; rows that are recorded already are left alone."""
+    tracker = Tracker(Experiment.open(root, f"pareto-{data.folder}"))
+    tracker.start_parent({"data": data.name, "epochs": data.epochs, **data.recipe}, {})
+    for name, (row, facts) in found.items():
+        metrics = {
+            "label_bytes": facts["label_bytes"],
+            "image_bytes": facts["image_bytes"],
+            "test_accuracy": facts["accuracy"]["mean"],
+            "test_accuracy_std": facts["accuracy"]["std"],
+            "final_val_accuracy": facts["val_accuracy"]["mean"],
+        }
+        params = {"commands": facts["commands"], "recipe": facts["recipe"], "versions": facts["versions"]}
+        tracker.log_trial(f"{row.group}: {name}", name, params, [], metrics, tags={"lpqld.group": row.group})
+    folder = root / f"pareto-{data.folder}" / "report"
+    write_report(result, folder)
+    tracker.log_report(result, folder)
+    tracker.finish("FINISHED")
+
+
+if __name__ == "__main__":
+    main()
