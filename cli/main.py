@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import inspect, labels, results, sweep, synthesize, train
+from cli import inspect, interop, labels, results, sweep, synthesize, train
 from lpqld.version import __version__
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.add_typer(train.teacher_app, name="teacher")
 app.command()(synthesize.synthesize)
 app.command()(labels.relabel)
 app.command()(labels.compress)
+app.command("import")(interop.import_)
 app.command()(train.train)
 app.command()(inspect.inspect)
 app.command()(inspect.verify)

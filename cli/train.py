@@ -47,8 +47,9 @@ def train(
         int, typer.Option("--workers", min=1, help="Processes that train each student together, a CPU or GPU each.")
     ] = 1,
     order: Annotated[
-        str, typer.Option("--order", help="views: every image once an epoch; recorded: as an imported set was made.")
-    ] = "views",
+        str | None,
+        typer.Option("--order", help="views: every image once an epoch; recorded: the batches of an imported set."),
+    ] = None,
     resize_ratio: Annotated[
         float, typer.Option("--resize-ratio", min=1.0, help="Evaluation images: side before the central crop / side.")
     ] = 1.0,
@@ -71,13 +72,9 @@ def train(
     from sweeps.result import Accuracy
     from sweeps.training import train_students
 
-    if order not in ("views", "recorded"):
-        raise ConfigError(f"--order {order}: expected views or recorded")
     if compile_ not in get_args(Compile):
         raise ConfigError(f"--compile {compile_}: expected {', '.join(get_args(Compile))}")
     label_set = LabelSet.open(labels)
-    if order == "recorded":
-        raise ConfigError(f"{labels} was drawn by lpqld and has no recorded order; only imported label sets have one")
     base = Recipe() if label_set.spec.recipe is None else Recipe.from_json(label_set.spec.recipe)
     given: dict[str, Any] = {
         "architecture": arch,
@@ -91,6 +88,7 @@ def train(
         "ema": ema,
         "accumulate": accumulate,
         "precision": precision,
+        "order": order,
     }
     changed = {key: value for key, value in given.items() if value is not None}
     recipe = Recipe.from_json({**base.to_json(), **changed})

@@ -10,8 +10,10 @@ import torch
 from lpqld.images import ImageSet
 from lpqld.memory import ImageMemory, choose_memory, free_device_bytes, free_host_bytes, mapped_array, memory_words
 from lpqld.render import render
+from lpqld.render_pil import render_as_pillow
 from lpqld.sizes import format_bytes
-from lpqld.views import ViewParams
+from lpqld.stored_views import StoredViews
+from lpqld.views import ViewParams, Views
 
 
 class ImageBank:
@@ -28,10 +30,24 @@ class ImageBank:
         pixel_bytes: bytes of all pixels.
     """
 
-    def __init__(self, images: ImageSet, device: torch.device, memory: ImageMemory | None = None) -> None:
-        """`memory` None takes the device where there is room, and else leaves the pixels where `images` has them."""
-        self.device, self.pixel_bytes = device, images.pixels.numel()
-        self.memory = memory or fitting_memory(images, device)
+    def __init__(
+        self,
+        images: ImageSet,
+        device: torch.device,
+        memory: ImageMemory | None = None,
+        *,
+        as_pillow: bool = False,
+    ) -> None:
+        """Put the pixels where views are rendered from.
+
+        Args:
+            images: the image set.
+            device: where views are wanted.
+            memory: None takes the device where there is room, and else leaves the pixels where `images` has them.
+            as_pillow: render as `render_pil` does, on a CPU whatever the device.
+        """
+        self.device, self.pixel_bytes, self._as_pillow = device, images.pixels.numel(), as_pillow
+        self.memory = memory or ("shared" if as_pillow else fitting_memory(images, device))
         self._pixels = images.pixels
         if self.memory == "device":
             self._pixels = images.pixels.clone() if device.type == "cpu" else images.pixels.to(device)
@@ -46,6 +62,8 @@ class ImageBank:
 
     def render(self, params: ViewParams) -> torch.Tensor:
         """Views on the device, float32 [B, 3, S, S]; see `render.render`."""
+        if self._as_pillow:
+            return render_as_pillow(self._pixels, params).to(self.device)
         if self._in_place:
             return render(self._pixels, params)
         rows, places = np.unique(np.concatenate([params.rows, params.partner]), return_inverse=True)
@@ -54,6 +72,11 @@ class ImageBank:
             chosen = chosen.pin_memory()
         own, partner = np.split(places.astype(np.int64), 2)
         return render(chosen.to(self.device, non_blocking=True), replace(params, rows=own, partner=partner))
+
+
+def bank_of(views: Views | StoredViews, device: torch.device) -> ImageBank:
+    """A bank that renders views as they were made: those of a table as Pillow does."""
+    return ImageBank(views.images, device, as_pillow=isinstance(views, StoredViews))
 
 
 def fitting_memory(images: ImageSet, device: torch.device) -> ImageMemory:

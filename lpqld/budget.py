@@ -46,7 +46,8 @@ class PrefixSizes:
         files = self._files(num_views)
         spec = recoded(self.labels.spec, self.codec, num_views=num_views, recipe=recipe)
         manifest = Manifest(spec, tuple(Shard(size, _NO_CHECKSUM) for size in files))
-        return sum(files) + len(manifest.to_bytes())
+        views = 0 if spec.table is None else len(spec.table.content)
+        return sum(files) + views + len(manifest.to_bytes())
 
     def most(self, budget: int, recipe: dict[str, Any] | None = None) -> int:
         """The most labels that fit `budget` bytes on disk, manifest included.

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from lpqld.codec import Codec, Dense, Logits, TopK, codec_for
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
-from lpqld.labels import Labels, select_images
+from lpqld.labels import Labels, views_of
 from lpqld.location import RemotePath, location
 from lpqld.manifest import MANIFEST_FILE, Manifest
 from lpqld.shards import Shard, decode_shard, encode_shard, shard_file
 from lpqld.spec import LabelSpec
 from lpqld.store import sweep_temporary_files, write_atomically
+from lpqld.stored_views import StoredViews
+from lpqld.view_table import VIEWS_FILE
 from lpqld.views import Views
 
 # A shard of a set that is made from another: at most so many labels, and logits (64 MiB decoded).
@@ -42,7 +44,8 @@ class EncodedLabels:
     @property
     def num_bytes(self) -> int:
         """Bytes on disk, the manifest included."""
-        return sum(len(content) for content in self.shards) + len(self.manifest.to_bytes())
+        files = sum(len(content) for content in self.shards) + len(self.manifest.to_bytes())
+        return files + (0 if self.spec.table is None else len(self.spec.table.content))
 
     def decode(self) -> Labels:
         """The labels as a reader of the written files gets them."""
@@ -59,7 +62,7 @@ class EncodedLabels:
         manifest = self.manifest.to_bytes()
         if folder.is_dir():
             sweep_temporary_files(folder)
-            expected = {MANIFEST_FILE, *map(shard_file, range(len(self.shards)))}
+            expected = {MANIFEST_FILE, VIEWS_FILE, *map(shard_file, range(len(self.shards)))}
             others = sorted(path.name for path in folder.iterdir() if path.name not in expected)
             if others or ((folder / MANIFEST_FILE).exists() and (folder / MANIFEST_FILE).read_bytes() != manifest):
                 raise ConfigError(
@@ -67,6 +70,8 @@ class EncodedLabels:
                 )
         for index, content in enumerate(self.shards):
             write_atomically(folder / shard_file(index), content)
+        if self.spec.table is not None:
+            write_atomically(folder / VIEWS_FILE, self.spec.table.content)
         write_atomically(folder / MANIFEST_FILE, manifest)
 
 
@@ -120,10 +125,9 @@ class RecodedLabels:
         parts = [self.take(np.arange(start, min(start + chunk, self.spec.num_views))) for start in starts]
         return Labels(self.spec, Logits.concatenate(parts), self.labels.numbers_of(self.spec))
 
-    def views_of(self, images: ImageSet) -> Views:
+    def views_of(self, images: ImageSet) -> Views | StoredViews:
         """The views of these labels, see `Labels.views_of`."""
-        chosen, numbers = select_images(self.spec, images), self.labels.numbers_of(self.spec)
-        return Views(chosen, self.spec.view_rule, self.spec.seed, numbers)
+        return views_of(self.spec, images, self.labels.numbers_of(self.spec))
 
 
 def recode(
@@ -139,7 +143,9 @@ def recoded(source: LabelSpec, codec: Codec, *, num_views: int, recipe: dict[str
     Its shards are longer where its labels are smaller: a codec that learns does so anew in each.
     """
     merged = max(1, min(_SHARD_VIEWS, _SHARD_LOGITS // codec.kept(source.num_classes)) // source.shard_views)
-    return replace(source, codec=codec, num_views=num_views, recipe=recipe, shard_views=source.shard_views * merged)
+    table = None if source.table is None else source.table.first(num_views)
+    shard_views = source.shard_views * merged
+    return replace(source, codec=codec, num_views=num_views, recipe=recipe, shard_views=shard_views, table=table)
 
 
 def check_recoverable(labels: Labels, codec: Codec) -> None:

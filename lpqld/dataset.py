@@ -18,10 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from lpqld.bank import ImageBank
+from lpqld.bank import bank_of
 from lpqld.compress import RecodedLabels
+from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
+from lpqld.recipe import Order
+from lpqld.stored_views import StoredViews
 from lpqld.targets import SoftTargets
 from lpqld.views import ViewRule, Views
 
@@ -63,7 +66,12 @@ class ViewDataset(Dataset[LabelBatch]):
     """Views of images with their labels, addressed by position; an item is a batch."""
 
     def __init__(
-        self, images: ImageSet, labels: Labels | RecodedLabels | LabelSet, device: torch.device | str = "cpu"
+        self,
+        images: ImageSet,
+        labels: Labels | RecodedLabels | LabelSet,
+        device: torch.device | str = "cpu",
+        *,
+        order: Order = "views",
     ) -> None:
         """Bind labels to the images they were made for.
 
@@ -72,16 +80,20 @@ class ViewDataset(Dataset[LabelBatch]):
             labels: a label set, opened or decoded, or what another one would be in a smaller codec. Decoded labels are
                 read where they are: processes that share them share one copy.
             device: where images and labels live and views are rendered.
+            order: "views", every image once an epoch; "recorded", the batches of an imported set as they were made.
 
         Raises:
             DataError: the labels were made for other images.
+            ConfigError: these labels were not imported, and so have no recorded order.
         """
         source = labels.labels if isinstance(labels, LabelSet) else labels
         spec, views = source.spec, source.views_of(images)
         held = spec.num_views * spec.codec.kept(spec.num_classes) * _BYTES_PER_LOGIT
         if isinstance(source, RecodedLabels) and held <= _HELD_BYTES:
             source = source.held()
-        self._setup(views, source, spec.num_views, device)
+        if order == "recorded" and not isinstance(views, StoredViews):
+            raise ConfigError("order recorded: these labels were drawn by lpqld; only imported ones have that order")
+        self._setup(views, source, spec.num_views, device, order)
 
     @classmethod
     def hard(
@@ -93,14 +105,23 @@ class ViewDataset(Dataset[LabelBatch]):
         return dataset
 
     def _setup(
-        self, views: Views, labels: Labels | RecodedLabels | None, num_labels: int, device: torch.device | str
+        self,
+        views: Views | StoredViews,
+        labels: Labels | RecodedLabels | None,
+        num_labels: int,
+        device: torch.device | str,
+        order: Order = "views",
     ) -> None:
         images = views.images
         self.images, self.device, self.num_labels = images, torch.device(device), num_labels
         self._views, self._labels = views, labels
+        self._recorded = views if order == "recorded" and isinstance(views, StoredViews) else None
         # Drawn at once, views cost a twentieth of batch by batch; a view's parameters are 120 bytes.
         self._drawn = views.draw(np.arange(num_labels)) if num_labels <= _DRAW_AHEAD else None
-        self._bank, self._image_labels = ImageBank(images, self.device), images.labels.to(self.device)
+        self._bank, self._image_labels = (
+            bank_of(views, self.device),
+            images.labels.to(self.device),
+        )
 
     def __len__(self) -> int:
         return self.num_labels
@@ -128,8 +149,10 @@ class ViewDataset(Dataset[LabelBatch]):
         """The positions of each batch of an epoch, of `batch_size` views but for the last.
 
         A last batch smaller than half of the others is spread over them: a handful of views is a poor gradient and a
-        poorer batch-norm statistic.
+        poorer batch-norm statistic. In the recorded order batches are as they were made.
         """
+        if self._recorded is not None:
+            return self._recorded.recorded_batches(epoch)
         positions = self._views.positions_in_epoch(epoch, self.num_labels, seed)
         return np.array_split(positions, max(1, round(len(positions) / batch_size)))
 

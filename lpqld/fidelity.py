@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lpqld.bank import bank_of
 from lpqld.codec import Dense, Hard, Logits, LowRank, TopK
 from lpqld.draws import permutation
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
-from lpqld.render import render
+from lpqld.spec import LabelSpec
+from lpqld.stored_views import StoredOrder
 from lpqld.teacher import Teacher
 
 TEMPERATURES = (20.0, 7.0, 2.0, 1.0)
@@ -60,12 +63,7 @@ def total_variation(labels: Labels, reference: Labels) -> dict[float, float]:
         DataError: the sets are of other images or other views, or share none.
     """
     ours, theirs = labels.spec, reference.spec
-    if (ours.images.fingerprint, ours.images.ids, ours.view_rule, ours.seed) != (
-        theirs.images.fingerprint,
-        theirs.images.ids,
-        theirs.view_rule,
-        theirs.seed,
-    ):
+    if _source_of(ours) != _source_of(theirs):
         raise DataError(
             f"these label sets hold other views and cannot be compared: images {ours.images.fingerprint[:16]} and "
             f"{theirs.images.fingerprint[:16]}, seeds {ours.seed} and {theirs.seed}"
@@ -85,8 +83,22 @@ def total_variation(labels: Labels, reference: Labels) -> dict[float, float]:
     return {temperature: distance / len(views) for temperature, distance in distances.items()}
 
 
-def _places(labels: Labels) -> NDArray[np.int64]:
-    """Where each label's view stands among all views of its images, none selected: the same place, the same view."""
+def _source_of(spec: LabelSpec) -> tuple[object, ...]:
+    """What equal view numbers are of equal views of."""
+    drawn = (spec.view_rule, spec.seed) if spec.table is None else ("a table",)
+    return spec.images.fingerprint, spec.images.ids, *drawn
+
+
+def _places(labels: Labels) -> NDArray[Any]:
+    """Where each label's view stands among all views of its images, none selected: the same place, the same view.
+
+    Views of a table, of which a smaller set has a smaller one, are told by all that renders them.
+    """
+    if labels.spec.table is not None:
+        params = StoredOrder(labels.spec.table, labels.spec.image_classes).draw(np.arange(labels.spec.num_views))
+        columns = [np.asarray(column, dtype=np.float64).reshape(len(params), -1) for column in vars(params).values()]
+        rows = np.ascontiguousarray(np.concatenate(columns, axis=1))
+        return rows.view(np.dtype((np.void, rows.strides[0]))).reshape(-1)
     num_images = labels.spec.num_images
     return labels.view_numbers * num_images + np.arange(labels.spec.num_views) % num_images
 
@@ -112,12 +124,12 @@ def largest_difference(
         raise DataError(f"the teacher has {teacher.num_classes} classes, the labels {spec.num_classes}")
     views = labels.views_of(images)
     sample = np.sort(permutation(seed, _SAMPLE_STREAM, 0, spec.num_views)[:num_views])
-    pixels, teacher = views.images.pixels.to(device), teacher.to(device).eval()
+    bank, teacher = bank_of(views, device), teacher.to(device).eval()
     assert isinstance(spec.codec, Dense | LowRank | TopK)
     step, largest = spec.codec.step or _HALF_PRECISION_STEP, 0.0
     for start in range(0, len(sample), spec.batch_size):
         positions = sample[start : start + spec.batch_size]
-        logits = teacher(render(pixels, views.draw(positions))).float().cpu().numpy()
+        logits = teacher(bank.render(views.draw(positions))).float().cpu().numpy()
         if isinstance(spec.codec, LowRank):
             projected = spec.codec.encode(logits)
             logits = spec.codec.decode(projected, num_views=len(logits), num_classes=spec.num_classes).values

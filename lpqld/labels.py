@@ -19,6 +19,8 @@ from lpqld.manifest import MANIFEST_FILE, Manifest
 from lpqld.shards import SHARD_SUFFIX, ShardLabels, read_shard, shard_file
 from lpqld.spec import LabelSpec
 from lpqld.store import TEMPORARY_SUFFIX
+from lpqld.stored_views import StoredViews
+from lpqld.view_table import VIEWS_FILE
 from lpqld.views import Views
 
 
@@ -92,6 +94,8 @@ class Labels:
     @property
     def view_numbers(self) -> NDArray[np.int64]:
         """The number of each label's view, int64 [num_views]."""
+        if self.spec.table is not None:
+            return self.spec.table.numbers
         return np.arange(self.spec.num_views) // self.spec.num_images if self.numbers is None else self.numbers
 
     def images_of(self, images: ImageSet) -> ImageSet:
@@ -102,9 +106,9 @@ class Labels:
         """
         return select_images(self.spec, images)
 
-    def views_of(self, images: ImageSet) -> Views:
+    def views_of(self, images: ImageSet) -> Views | StoredViews:
         """The views of these labels, by position; `images` as in `images_of`, which are then `Views.images`."""
-        return Views(self.images_of(images), self.spec.view_rule, self.spec.seed, self.numbers)
+        return views_of(self.spec, images, self.numbers)
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,8 @@ class LabelSet:
     @property
     def files(self) -> list[str]:
         """The names of its files, the manifest last."""
-        return [*map(shard_file, range(self.spec.num_shards)), MANIFEST_FILE]
+        views = [] if self.spec.table is None else [VIEWS_FILE]
+        return [*map(shard_file, range(self.spec.num_shards)), *views, MANIFEST_FILE]
 
     @property
     def num_bytes(self) -> dict[str, int]:
@@ -154,6 +159,7 @@ class LabelSet:
         return {
             "total": sum(files.values()),
             "payload": sum(shard.num_bytes for shard in self.manifest.shards),
+            **({} if self.spec.table is None else {"views": files[VIEWS_FILE]}),
             "manifest": files[MANIFEST_FILE],
         }
 
@@ -182,6 +188,14 @@ def _room_for(part: Logits, num_views: int, dtype: type[np.floating[Any]]) -> Lo
     ids = np.broadcast_to(part.ids[:1], shape) if part.one_row else np.empty(shape, dtype=np.int32)
     absent = None if part.absent is None else np.empty((num_views, 2), dtype=np.float32)
     return Logits(ids, np.empty(shape, dtype=dtype), absent)
+
+
+def views_of(spec: LabelSpec, images: ImageSet, numbers: NDArray[np.int64] | None) -> Views | StoredViews:
+    """The views of labels of `spec`, out of `images`; `numbers` where they were selected."""
+    chosen = select_images(spec, images)
+    if spec.table is not None:
+        return StoredViews(chosen, spec.table)
+    return Views(chosen, spec.view_rule, spec.seed, numbers)
 
 
 def select_images(spec: LabelSpec, images: ImageSet) -> ImageSet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,9 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.fields import Fields
 from lpqld.location import Location
 from lpqld.shards import Shard
-from lpqld.spec import FORMAT, LabelSpec
+from lpqld.spec import DRAWN, FORMAT, STORED, LabelSpec, ReadTable
 from lpqld.store import canonical_json, fingerprint
+from lpqld.view_table import read_table
 
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 2**24
@@ -55,18 +55,27 @@ class Manifest:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
         try:
-            return cls.from_json(_checked(content))
+            return cls.from_json(_checked(content), lambda num_bytes, sha256: read_table(folder, num_bytes, sha256))
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Manifest:
+    def from_json(cls, document: dict[str, Any], read_views: ReadTable | None = None) -> Manifest:
         """The manifest that a document without its checksum describes.
+
+        Args:
+            document: of `manifest.json`.
+            read_views: reads a table of views, which sets of version 2 have.
 
         Raises:
             DataError: a field is wrong, or it is of a version that this lpqld does not read.
         """
-        return cls(*_READERS[_version(document)](document))
+        version = _version(document)
+        if version == DRAWN:
+            return cls(*_read(document, None))
+        if read_views is None:
+            raise DataError(f"a manifest of version {version} names a table of views, which is in its folder")
+        return cls(*_read(document, read_views))
 
 
 def _checked(content: bytes) -> dict[str, Any]:
@@ -95,21 +104,17 @@ def _version(document: dict[str, Any]) -> int:
     version = Fields(document).integer("version", 0, 2**31 - 1)
     if version == 0:
         raise DataError("format version 0, from before the format was frozen; make this label set again")
-    if version not in _READERS:
-        known = ", ".join(map(str, _READERS))
-        raise DataError(f"format version {version}; this lpqld reads {known}, a newer one may read it")
+    if version not in (DRAWN, STORED):
+        raise DataError(f"format version {version}; this lpqld reads {DRAWN} and {STORED}, a newer one may read it")
     return version
 
 
-def _read_version_1(document: dict[str, Any]) -> tuple[LabelSpec, tuple[Shard, ...]]:
+def _read(document: dict[str, Any], read_views: ReadTable | None) -> tuple[LabelSpec, tuple[Shard, ...]]:
     fields = Fields(document)
     entries = fields.value("shards")
-    spec = LabelSpec.from_json({key: value for key, value in document.items() if key != "shards"})
+    spec = LabelSpec.from_json({key: value for key, value in document.items() if key != "shards"}, read_views)
     if not isinstance(entries, list) or len(entries) != spec.num_shards:
         found = f"{len(entries)}" if isinstance(entries, list) else "no list"
         raise DataError(f"shards: {spec.num_views} labels need {spec.num_shards} shards, found {found}")
     shards = (Shard.from_json(Fields(entry, f"shards[{i}]"), spec, i) for i, entry in enumerate(entries))
     return spec, tuple(shards)
-
-
-_READERS: dict[int, Callable[[dict[str, Any]], tuple[LabelSpec, tuple[Shard, ...]]]] = {1: _read_version_1}

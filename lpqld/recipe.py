@@ -10,9 +10,10 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.precision import Precision
 from lpqld.temperature import parse_schedule
 
+Order = Literal["views", "recorded"]
 CALIBRATIONS = ("fit", "paper", "off")
 # Came after the first label sets: written only where they say something, so that a manifest pays for no default.
-_LATER_FIELDS = ("lr_per", "ema", "accumulate", "precision")
+_LATER_FIELDS = ("lr_per", "ema", "accumulate", "precision", "order")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Recipe:
         lr_per: whether the learning rate moves every "step" or every "epoch".
         ema: decay of the exponential average of the weights, evaluated in their place, in [0, 1); 0 is off.
         accumulate: parts that a step's views are cut into, whose gradients add up. Only batch norm notices.
+        order: of the views: "views", every image once an epoch; "recorded", the batches of an imported label set as
+            they were made, and then `batch_size` means nothing.
         precision: of the student's network: "float32", "bfloat16" (autocast), or "auto", see `precision.uses_bfloat16`.
     """
 
@@ -58,6 +61,7 @@ class Recipe:
     ema: float = 0.0
     accumulate: int = 1
     precision: Precision = "auto"
+    order: Order = "views"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -83,6 +87,8 @@ class Recipe:
             raise ConfigError(f"accumulate must be 1 to the batch size ({self.batch_size}), found {self.accumulate}")
         if self.precision not in get_args(Precision):
             raise ConfigError(f"precision must be auto, float32 or bfloat16, found {self.precision!r}")
+        if self.order not in get_args(Order):
+            raise ConfigError(f"order must be views or recorded, found {self.order!r}")
         parse_schedule(self.temperature, self.epochs)
 
     def to_json(self) -> dict[str, Any]:

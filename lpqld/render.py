@@ -45,8 +45,8 @@ def _render_on_cpu(pixels: torch.Tensor, params: ViewParams) -> torch.Tensor:
         params.partner_crop,
         params.partner_flip,
         params.lam,
-        _in_pixels(params.box, side),
-        _in_pixels(params.cutout, side),
+        in_pixels(params.box, side),
+        in_pixels(params.cutout, side),
         params.color,
         views.numpy(),
     )
@@ -69,8 +69,8 @@ def normalised(views: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> to
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _in_pixels(box: NDArray[np.float32], side: int) -> NDArray[np.int64]:
-    """Boxes (top, left, height, width) as (top, left, bottom, right), edges rounded to whole pixels, [B, 4]."""
+def in_pixels(box: NDArray[np.float32], side: int) -> NDArray[np.int64]:
+    """(top, left, bottom, right) in whole pixels, of boxes (top, left, height, width) in shares of the side, [B, 4]."""
     return np.rint(np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], axis=1) * np.float32(side)).astype(np.int64)
 
 
@@ -88,11 +88,11 @@ def render_in_torch(pixels: torch.Tensor, params: ViewParams) -> torch.Tensor:
             pixels, on_device(params.partner), on_device(params.partner_crop), on_device(params.partner_flip)
         )
         if has_box:
-            views = torch.where(_box_mask(on_device(_in_pixels(params.box, side)), side), partners, views)
+            views = torch.where(_box_mask(on_device(in_pixels(params.box, side)), side), partners, views)
         if has_lam:
             views = torch.lerp(partners, views, on_device(params.lam)[:, None, None, None])
     if params.cutout[:, 2:].any():
-        mask = _box_mask(on_device(_in_pixels(params.cutout, side)), side)
+        mask = _box_mask(on_device(in_pixels(params.cutout, side)), side)
         views = torch.where(mask, on_device(params.color)[:, :, None, None], views)
     return views
 

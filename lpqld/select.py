@@ -44,7 +44,7 @@ def scores(labels: Labels, by: str) -> NDArray[np.float64]:
 
 
 def reordered(labels: Labels | LabelSet, by: str) -> Labels:
-    """The same labels, the views of every image in order of a score: position p has its image's (p // N)-th best view.
+    """The same labels, the views of every image in order of a score: the first label of an image has its best view.
 
     Every image keeps as many views at the same positions, so that a prefix is a smaller set as ever, of the best views.
 
@@ -63,9 +63,12 @@ def reordered(labels: Labels | LabelSet, by: str) -> Labels:
         return decoded
     spec, numbers = decoded.spec, decoded.view_numbers
     score = scores(decoded, by.removeprefix(_LOW))
-    images = np.arange(spec.num_views) % spec.num_images
+    images = spec.image_rows
     best_first = np.lexsort((numbers, score if by.startswith(_LOW) else -score, images))
     # Image by image, both list the positions that the image has: in which order they are, and by score.
     source = np.empty_like(best_first)
     source[np.argsort(images, kind="stable")] = best_first
-    return Labels(replace(spec, select=by), decoded.logits.take(source), numbers[source])
+    logits = decoded.logits.take(source)
+    if spec.table is not None:
+        return Labels(replace(spec, table=spec.table.reordered(source)), logits)
+    return Labels(replace(spec, select=by), logits, numbers[source])

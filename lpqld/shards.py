@@ -17,7 +17,7 @@ from lpqld.codec import Logits
 from lpqld.errors import DataError
 from lpqld.fields import Fields
 from lpqld.location import Location
-from lpqld.spec import VERSION, LabelSpec
+from lpqld.spec import LabelSpec
 
 SHARD_SUFFIX = ".lpqld"
 # Magic, format version, zero, shard index, labels in the shard, first bytes of the specification's fingerprint.
@@ -117,8 +117,8 @@ def check_header(spec: LabelSpec, index: int, content: bytes) -> None:
     if len(found) < HEADER.size or found[:4] != _MAGIC:
         raise DataError("not a shard of a label set, or damaged: its header does not begin as one")
     _, version, reserved, place, num_views, owner = HEADER.unpack(found)
-    if version != VERSION:
-        raise DataError(f"a shard of format version {version}, in a label set of version {VERSION}")
+    if version != spec.version:
+        raise DataError(f"a shard of format version {version}, in a label set of version {spec.version}")
     if owner != expected[-8:]:
         raise DataError(
             f"a foreign shard: it belongs to the label set with fingerprint {owner.hex()}, and this one has "
@@ -156,7 +156,7 @@ def read_shard(folder: Location, spec: LabelSpec, index: int, shard: Shard) -> S
 
 def _header(spec: LabelSpec, index: int) -> bytes:
     owner = bytes.fromhex(spec.fingerprint)[:8]
-    return HEADER.pack(_MAGIC, VERSION, 0, index, spec.views_in_shard(index), owner)
+    return HEADER.pack(_MAGIC, spec.version, 0, index, spec.views_in_shard(index), owner)
 
 
 def _explain(spec: LabelSpec, index: int, shard: Shard, content: bytes, size: int) -> None:

@@ -6,7 +6,8 @@ A specification is checked when it is made, so one that was read from a manifest
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,13 +19,18 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.fields import Fields, is_plain, is_text
 from lpqld.references import ImagesRef, TeacherRef, without_none
 from lpqld.store import canonical_json, fingerprint
+from lpqld.stored_views import StoredOrder
+from lpqld.view_table import MAX_TABLE_BYTES, ViewTable
 from lpqld.views import ViewOrder, ViewRule
 
-FORMAT, VERSION = "lpqld-labels", 1
+FORMAT = "lpqld-labels"
+DRAWN, STORED = 1, 2  # versions: views follow from a rule, or stand in a table
 MAX_CLASSES, MAX_IMAGES = 2**24, 2**24
 MAX_SHARDS, MAX_SHARD_VIEWS = 2**17, 2**20
 MAX_SHARD_LOGITS = 2**28  # ids and values of a decoded shard are then at most 2 GiB
 _MAX_INTEGER = 2**31 - 1
+
+ReadTable = Callable[[int, str], ViewTable]
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class LabelSpec:
         shard_views: labels per shard.
         select: what the views of each image are in the order of (`select.reordered`); None where that is their number.
         recipe: the student recipe, or None.
+        table: of views that were drawn elsewhere (version 2); then position p is view `table.order[p]`, and rule, seed
+            and batch size only describe.
     """
 
     num_images: int
@@ -56,6 +64,7 @@ class LabelSpec:
     teacher: TeacherRef
     recipe: dict[str, Any] | None = None
     select: str | None = None
+    table: ViewTable | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _check("num_images", self.num_images, 1, MAX_IMAGES)
@@ -78,6 +87,24 @@ class LabelSpec:
             raise ConfigError(f"select must be printable text, found {self.select!r:.60}")
         if self.recipe is not None:
             _check_recipe(self.recipe)
+        if self.table is not None:
+            self._check_table(self.table)
+
+    def _check_table(self, table: ViewTable) -> None:
+        """Refuse a table that is another set's."""
+        found = table.num_images, table.side, len(table.order)
+        if found != (self.num_images, self.images.size, self.num_views):
+            raise ConfigError(
+                f"a table of views of {found[0]} images of {found[1]} pixels with {found[2]} labels, for a set of "
+                f"{self.num_images} images of {self.images.size} pixels with {self.num_views}"
+            )
+        if self.select is not None:
+            raise ConfigError("select says which views were kept; a table of views says so itself")
+
+    @property
+    def version(self) -> int:
+        """Of the format."""
+        return DRAWN if self.table is None else STORED
 
     @property
     def prune_ratio(self) -> float:
@@ -130,20 +157,27 @@ class LabelSpec:
         rows, views = self._view_order.rows_and_numbers(np.arange(start, start + self.views_in_shard(index)))
         return self._view_order.classes(rows, views if numbers is None else numbers)
 
+    @cached_property
+    def image_rows(self) -> NDArray[np.int64]:
+        """The image of each label, by its row in the set, [num_views]."""
+        return self._view_order.rows_and_numbers(np.arange(self.num_views))[0]
+
     def image_classes_at(self, positions: NDArray[np.int64]) -> NDArray[np.int32]:
         """The class of the image of each label at `positions` [B]."""
         rows, _ = self._view_order.rows_and_numbers(positions)
         return self.image_classes[rows]
 
     @cached_property
-    def _view_order(self) -> ViewOrder:
+    def _view_order(self) -> ViewOrder | StoredOrder:
+        if self.table is not None:
+            return StoredOrder(self.table, self.image_classes)
         return ViewOrder(self.image_ids, self.image_classes, self.view_rule, self.seed)
 
     def to_json(self) -> dict[str, Any]:
         """The manifest without its shards; what is None is left out."""
         document = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": self.version,
             "num_images": self.num_images,
             "num_classes": self.num_classes,
             "num_views": self.num_views,
@@ -157,18 +191,23 @@ class LabelSpec:
             "teacher": self.teacher.to_json(),
             "recipe": self.recipe,
             "select": self.select,
+            "views": self.table and {"bytes": len(self.table.content), "sha256": self.table.sha256},
         }
         return without_none(document)
 
     @classmethod
-    def from_json(cls, document: object) -> LabelSpec:
-        """The inverse of `to_json`, for version 1.
+    def from_json(cls, document: object, read_views: ReadTable | None = None) -> LabelSpec:
+        """The inverse of `to_json`.
+
+        Args:
+            document: version 1, or with `read_views` version 2.
+            read_views: reads the table of so many bytes and that checksum.
 
         Raises:
             DataError: any value is of another type, out of range or unknown, or not written as `to_json` writes it.
         """
         try:
-            spec = cls._read(Fields(document))
+            spec = cls._read(Fields(document), read_views)
         except ConfigError as error:
             raise DataError(str(error)) from error
         if canonical_json(spec.to_json()) != canonical_json(document):
@@ -176,10 +215,11 @@ class LabelSpec:
         return spec
 
     @classmethod
-    def _read(cls, fields: Fields) -> LabelSpec:
+    def _read(cls, fields: Fields, read_views: ReadTable | None) -> LabelSpec:
         if (found := fields.text("format")) != FORMAT:
             raise DataError(f"format must be {FORMAT!r}, found {found!r}")
-        fields.integer("version", VERSION, VERSION)
+        version = DRAWN if read_views is None else STORED
+        fields.integer("version", version, version)
         num_images = fields.integer("num_images", 1, MAX_IMAGES)
         num_classes = fields.integer("num_classes", 2, MAX_CLASSES)
         spec = cls(
@@ -196,9 +236,16 @@ class LabelSpec:
             teacher=TeacherRef.from_json(fields.fields("teacher")),
             recipe=fields.value("recipe") if "recipe" in fields else None,
             select=fields.text("select") if "select" in fields else None,
+            table=None if read_views is None else _read_views(fields.fields("views"), read_views),
         )
         fields.finish()
         return spec
+
+
+def _read_views(fields: Fields, read_views: ReadTable) -> ViewTable:
+    table = read_views(fields.integer("bytes", 1, MAX_TABLE_BYTES), fields.digest("sha256"))
+    fields.finish()
+    return table
 
 
 def _read_codec(document: object) -> Codec:

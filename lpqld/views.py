@@ -19,7 +19,7 @@ from lpqld.fields import Fields
 from lpqld.images import ImageSet
 
 RULE_VERSION = 1
-_VIEW_STREAM, _ORDER_STREAM = 1, 2
+_VIEW_STREAM, ORDER_STREAM = 1, 2
 _CROP_ATTEMPTS, _BETA_ATTEMPTS = 10, 32
 _BLOCK_MAIN, _BLOCK_BOX, _BLOCK_COLOR, _BLOCK_CROP, _BLOCK_PARTNER_CROP, _BLOCK_BETA = 0, 1, 2, 16, 32, 64
 
@@ -217,7 +217,7 @@ class Views(ViewOrder):
         index = np.arange(num_images)
         num_views = num_labels // num_images + (index < num_labels % num_images)
         positions = (epoch % num_views) * num_images + index
-        return positions[permutation(seed, _ORDER_STREAM, epoch, num_images)]
+        return positions[permutation(seed, ORDER_STREAM, epoch, num_images)]
 
 
 def _rounded(fractions: NDArray[np.float64]) -> NDArray[np.float64]:

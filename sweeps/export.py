@@ -105,13 +105,13 @@ def write_parquet(label_set: LabelSet, images: ImageSet, point: Point, target: L
 
     table = pa.table(
         {
-            "image_id": views.ids[params.rows],
+            "image_id": views.images.ids[params.rows],
             "view": numbers,
             "ids": lists(labels.logits.ids),
             "values": lists(labels.logits.values),
             "crop": lists(params.crop),
             "flip": params.flip,
-            "partner_id": views.ids[params.partner],
+            "partner_id": views.images.ids[params.partner],
             "partner_crop": lists(params.partner_crop),
             "partner_flip": params.partner_flip,
             "lam": params.lam,

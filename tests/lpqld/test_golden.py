@@ -23,7 +23,7 @@ from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
 from lpqld.manifest import MANIFEST_FILE
 from lpqld.select import reordered
-from lpqld.spec import VERSION
+from lpqld.spec import DRAWN
 from tests.checks import RULE, made_up_labels
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -81,7 +81,7 @@ def plain(labels: Labels) -> dict[str, object]:
 
 
 def folder_of(name: str) -> Path:
-    return GOLDEN / f"v{VERSION}-{name}"
+    return GOLDEN / f"v{DRAWN}-{name}"
 
 
 def golden(name: str) -> LabelSet:

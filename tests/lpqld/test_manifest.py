@@ -47,8 +47,8 @@ class TestVersions:
             LabelSet.open(folder)
 
     def test_later_versions_are_named(self, folder):
-        edited(folder, version=2)
-        with pytest.raises(DataError, match=r"manifest\.json: format version 2; this lpqld reads 1"):
+        edited(folder, version=3)
+        with pytest.raises(DataError, match=r"manifest\.json: format version 3; this lpqld reads 1 and 2"):
             LabelSet.open(folder)
 
     @pytest.mark.parametrize("version", [-1, "1", None, True, 1.0, 2**40, [1]], ids=str)
