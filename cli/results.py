@@ -41,22 +41,43 @@ def export(
         str | None, typer.Option("--budget", help="The best label set of at most so many bytes, such as 50KB.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole front, one sub-folder each.")] = False,
-    export_format: Annotated[str, typer.Option("--format", help="lpqld, or parquet: plain columns.")] = "lpqld",
+    export_format: Annotated[
+        str,
+        typer.Option("--format", help="lpqld; parquet: plain columns; fkd: the files of SRe2L, LPLD and LPQLD's code."),
+    ] = "lpqld",
+    layout: Annotated[
+        str, typer.Option("--layout", help="Of fkd: batches (LPQLD), or epochs, with a folder each (SRe2L, LPLD).")
+    ] = "batches",
+    images: Annotated[
+        str | None,
+        typer.Option("--images", help="Those of a label set that is in no sweep, where its format needs them."),
+    ] = None,
     root: options.Root = Path("runs"),
 ) -> Answer:
-    """Write a sweep's best label set, or its whole front.
+    """Write a sweep's best label set, or its whole front; or any label set, by its folder, in another format.
 
-    Example: lpqld export digits --budget 20KB --out digits-labels
+    Examples:
+
+    lpqld export digits --budget 20KB --out digits-labels
+
+    lpqld export imported-labels --format fkd --out for-the-reference
     """
+    from lpqld.location import location
+    from lpqld.manifest import MANIFEST_FILE
     from sweeps.export import choose_points
     from sweeps.export import export as run
     from sweeps.result import load_result
 
+    if (location(experiment) / MANIFEST_FILE).is_file():
+        if everything or budget is not None:
+            raise ConfigError(f"{experiment} is one label set: --all and --budget choose among those of a sweep")
+        return _export_labels(experiment, images, out, export_format, layout)
     if everything and budget is not None:
         raise ConfigError("--all exports the whole front and --budget one label set; pass one of them")
     result = load_result(root, experiment)
     points = choose_points(result, None if budget is None else parse_size(budget), everything)
-    folders = run(result, points, out, export_format, root)
+    found = run(result, points, out, export_format, root, layout)
+    folders = [written.folder for written in found]
     rows = [
         {
             "path": str(folder),
@@ -71,7 +92,25 @@ def export(
         f"{folder}: {format_bytes(point.label_bytes)}, accuracy {point.accuracy.mean:.2%} ± {point.accuracy.std:.2%}"
         for folder, point in zip(folders, points, strict=True)
     ]
-    return Answer({"experiment": experiment, "format": export_format, "exported": rows}, "\n".join(lines))
+    notes = sorted({note for written in found for note in written.notes})
+    document = {"experiment": experiment, "format": export_format, "exported": rows, "notes": notes}
+    return Answer(document, "\n".join([*lines, *notes]))
+
+
+def _export_labels(source: str, images: str | None, out: str, export_format: str, layout: str) -> Answer:
+    """A label set that is in no sweep."""
+    from lpqld.images import ImageSet
+    from lpqld.labels import LabelSet
+    from sweeps.export import export_labels
+
+    def opened() -> ImageSet:
+        if images is None:
+            raise ConfigError(f"--format {export_format} of these labels renders their views: pass --images")
+        return ImageSet.open(images, size=LabelSet.open(source).spec.images.size)
+
+    written = export_labels(source, opened, out, export_format, layout)
+    document = {"labels": source, "format": export_format, "path": str(written.folder), "notes": list(written.notes)}
+    return Answer(document, "\n".join([str(written.folder), *written.notes]))
 
 
 @command

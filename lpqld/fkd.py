@@ -136,13 +136,12 @@ def view_table(folder: FkdFolder, batches: Iterator[FkdBatch], num_images: int, 
         parts["flips"].append(batch.flips)
         if batch.partners is not None:
             parts["partners"].append(batch.partners)
-            parts["boxes"].append(batch.box or (0, 0, 0, 0))
-            # With a box, CutMix has said by it all that lambda decides.
-            parts["lams"].append(1.0 if batch.box is not None or batch.lam is None else batch.lam)
+            parts["lams"].append(1.0 if batch.lam is None else batch.lam)
+            parts["boxes"] += [] if batch.box is None else [batch.box]
         if batch.cutouts is not None:
             parts["cutouts"].append(_cutout_pixels(batch.cutouts, side))
     total = len(parts["crops"])
-    for name in ("partners", "cutouts"):
+    for name in ("partners", "boxes", "cutouts"):
         if len(parts[name]) not in (0, total):
             raise DataError(f"{folder.folder}: {len(parts[name])} of {total} batches have {name}, the others none")
     crops, unit = _crops(np.concatenate(parts["crops"]), "single" if "single" in types else "half", side)
@@ -158,7 +157,7 @@ def view_table(folder: FkdFolder, batches: Iterator[FkdBatch], num_images: int, 
         labelled=np.ones(int(sizes.sum()), dtype=bool),
         batch_sizes=sizes,
         partners=np.concatenate(parts["partners"]) if mixed else None,
-        boxes=np.array(parts["boxes"], dtype=np.int64) if mixed else None,
+        boxes=np.array(parts["boxes"], dtype=np.int64) if parts["boxes"] else None,
         lams=np.array(parts["lams"], dtype=np.float32) if mixed else None,
         cutouts=np.concatenate(parts["cutouts"]) if parts["cutouts"] else None,
     )

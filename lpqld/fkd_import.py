@@ -143,7 +143,7 @@ def _check_covers(table: ViewTable, folder: FkdFolder) -> None:
 def _specify(folder: FkdFolder, table: ViewTable, images: ImageSet, kept: _Kept, teacher: TeacherRef) -> LabelSpec:
     codec = Dense() if kept.ids is None else TopK(kept.values.shape[1])
     batch_size = int(np.median(table.batch_sizes))
-    mix = "none" if table.lams is None else "mixup" if (table.lams < 1).any() else "cutmix"
+    mix = "none" if table.partners is None else "mixup" if table.boxes is None else "cutmix"
     return LabelSpec(
         num_images=images.num_images,
         num_classes=images.num_classes,

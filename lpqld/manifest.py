@@ -57,7 +57,9 @@ class Manifest:
         try:
             return cls.from_json(_checked(content), lambda num_bytes, sha256: read_table(folder, num_bytes, sha256))
         except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+            # What is wrong with the table of views names that file already.
+            named = str(error).startswith(str(folder))
+            raise DataError(str(error) if named else f"{path}: {error}") from error
 
     @classmethod
     def from_json(cls, document: dict[str, Any], read_views: ReadTable | None = None) -> Manifest:

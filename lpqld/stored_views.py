@@ -38,8 +38,9 @@ class StoredOrder:
         count = len(views)
         lam: NDArray[np.float32] = np.ones(count, dtype=np.float32)
         box: NDArray[np.float32] = np.zeros((count, 4), dtype=np.float32)
-        if table.boxes is not None and table.lams is not None:
+        if table.boxes is None and table.lams is not None:
             lam = table.lams[batches]
+        if table.boxes is not None:
             edges = table.boxes[batches].astype(np.float32)
             box[:, :2], box[:, 2:] = edges[:, :2] / side, (edges[:, 2:] - edges[:, :2]) / side
         cutout: NDArray[np.float32] = np.zeros((count, 4), dtype=np.float32)
@@ -89,7 +90,7 @@ class StoredViews(StoredOrder):
         table = self.table
         positions = np.full(len(table), -1)
         positions[table.order] = np.arange(len(table.order))
-        per_epoch = max(1, round(table.num_images / float(np.median(table.batch_sizes))))
+        per_epoch = max(1, round(len(table.batch_sizes) * table.num_images / len(table.order)))
         chosen = (epoch * per_epoch + np.arange(per_epoch)) % len(table.batch_sizes)
         batches = [
             positions[start : start + size]

@@ -27,7 +27,7 @@ VIEWS_FILE = "views.lpqld"
 MAX_TABLE_BYTES = 2**33
 _HEADER = struct.Struct("<4sHBBIIIIII")
 _VERSION = 1
-_MIX, _CUTOUT, _RANK = 1, 2, 4
+_CUTMIX, _MIXUP, _CUTOUT, _RANK = 1, 2, 4, 8
 _CUTOUT_COLUMNS = 7  # centre and size in pixels, then red, green, blue from 0 to 255
 
 
@@ -46,9 +46,9 @@ class ViewTable:
         labelled: which views have a label, bool [T]; the others are only mixed into those.
         batch_sizes: views of each batch, int64 [M]; they add up to T.
         partners: with mixing, the view of the same batch that is mixed in, by its place there, int64 [T]; else None.
-        boxes: with mixing, what CutMix takes from the partner in each batch, (top, left, bottom, right) in pixels,
-            int64 [M, 4]; empty where there is mixup.
-        lams: with mixing, the share of each batch's own view, float32 [M]: below 1 for mixup only.
+        boxes: with CutMix, what each batch takes from the partner, (top, left, bottom, right) in pixels, int64 [M, 4];
+            mixing without them is mixup.
+        lams: with mixing, the lambda of each batch, float32 [M]: with mixup, the share of the view's own.
         cutouts: with cutout, (centre down, centre right, height, width) in pixels, then red, green, blue from 0 to 255,
             int64 [T, 7]; else None.
         ranks: the place of each labelled view among its image's, where that is not the recorded one; else None.
@@ -80,10 +80,10 @@ class ViewTable:
         if not (self.batch_sizes >= 1).all() or self.batch_sizes.sum() != count:
             raise DataError(f"batches of {self.batch_sizes.sum()} views, and there are {count}")
         shapes: dict[str, tuple[int, ...]] = {"crops": (count, 4), "flips": (count,), "labelled": (count,)}
-        mixing = {"partners": (count,), "boxes": (batches, 4), "lams": (batches,)}
-        if len({getattr(self, name) is None for name in mixing}) > 1:
-            raise DataError("partners, boxes and shares of a mix come together")
-        shapes |= mixing if self.partners is not None else {}
+        if (self.partners is None) != (self.lams is None) or (self.partners is None and self.boxes is not None):
+            raise DataError("partners and lambdas come together, and boxes only with them")
+        shapes |= {"partners": (count,), "lams": (batches,)} if self.partners is not None else {}
+        shapes |= {"boxes": (batches, 4)} if self.boxes is not None else {}
         shapes |= {"cutouts": (count, _CUTOUT_COLUMNS)} if self.cutouts is not None else {}
         shapes |= {"ranks": (count,)} if self.ranks is not None else {}
         for name, shape in shapes.items():
@@ -202,7 +202,9 @@ class ViewTable:
     def content(self) -> bytes:
         """The bytes of a file; `from_bytes` is the inverse."""
         flags = (
-            _MIX * (self.partners is not None) | _CUTOUT * (self.cutouts is not None) | _RANK * (self.ranks is not None)
+            (_MIXUP if self.boxes is None else _CUTMIX) * (self.partners is not None)
+            | _CUTOUT * (self.cutouts is not None)
+            | _RANK * (self.ranks is not None)
         )
         layout = _Layout(
             unit=get_args(CropUnit).index(self.crop_unit),
@@ -249,6 +251,9 @@ class ViewTable:
             place = end
         unit: CropUnit = get_args(CropUnit)[layout.unit]
         columns["batch_sizes"] += 1
+        largest = columns["batch_sizes"].max(), columns["ranks"].max() if "ranks" in columns else 0
+        if largest != (layout.largest_batch, layout.largest_rank):
+            raise DataError("damaged: the header of a table of views says of its columns what is not so")
         columns["crops"] = _from_integers(columns["crops"], unit)
         columns |= {name: columns[name].astype(bool) for name in ("flips", "labelled")}
         if "lams" in columns:
@@ -308,6 +313,7 @@ class _Layout:
             raise DataError(f"a table of views of version {version}; this lpqld reads {_VERSION}")
         layout = cls(*numbers)
         known = layout.unit < len(get_args(CropUnit)) and layout.flags < 2 * _RANK
+        known &= layout.flags & (_CUTMIX | _MIXUP) != _CUTMIX | _MIXUP
         if not known or not 0 < layout.num_batches <= layout.num_views or not layout.num_images or not layout.side:
             raise DataError("damaged: a table of views whose header says what none has")
         size = _HEADER.size + sum(packed_size(int(np.prod(shape)), bits) for shape, bits in layout.columns().values())
@@ -326,10 +332,11 @@ class _Layout:
             "flips": ((self.num_views,), 1),
             "labelled": ((self.num_views,), 1),
         }
-        if self.flags & _MIX:
+        if self.flags & (_CUTMIX | _MIXUP):
             found["partners"] = (self.num_views,), place
-            found["boxes"] = (self.num_batches, 4), pixel
             found["lams"] = (self.num_batches,), 32
+        if self.flags & _CUTMIX:
+            found["boxes"] = (self.num_batches, 4), pixel
         if self.flags & _CUTOUT:
             found["cutouts"] = (self.num_views, 4), pixel
             found["colours"] = (self.num_views, 3), 8

@@ -1,31 +1,34 @@
-"""Export: a sweep's best label sets, as they are or as plain Parquet."""
+"""Export: label sets of a sweep, or any other, as they are, as plain Parquet, or as the reference's files."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lpqld.errors import ConfigError, DataError
+from lpqld.fkd_export import export_fkd
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.location import Location, RemotePath, location
 from lpqld.sizes import format_bytes
 from lpqld.store import write_atomically
+from lpqld.views import Views
 from sweeps.config import SweepConfig
 from sweeps.data import open_images
 from sweeps.folder import CONFIG_FILE
 from sweeps.result import Point, SweepResult
 from sweeps.sweep_images import images_source
 
-FORMATS = ("lpqld", "parquet")
+FORMATS = ("lpqld", "parquet", "fkd")
 
 
 def choose_points(result: SweepResult, budget: int | None, everything: bool) -> list[Point]:
@@ -51,35 +54,87 @@ def export(
     out: str | os.PathLike[str] | RemotePath,
     export_format: str,
     root: Path,
-) -> list[Location]:
+    layout: str = "batches",
+) -> list[Written]:
     """Write label sets: one into `out` itself, a path or a URI, several into one sub-folder each.
 
+    Args:
+        layout: of fkd.
+
     Raises:
-        ConfigError: `out` is not empty or cannot be written, or the format is unknown.
+        ConfigError: `out` is not empty or cannot be written, or the format is unknown or cannot hold the labels.
         DataError: a label set of the sweep is gone or damaged.
     """
-    if export_format not in FORMATS:
-        raise ConfigError(f"format {export_format!r} is not known; choose one of {', '.join(FORMATS)}")
-    folder = location(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--out {folder} exists and is not empty; choose a new folder")
-    targets: list[Location] = []
+    folder, written = _checked(out, export_format), []
     for point in points:
         target = folder if len(points) == 1 else folder / point.trial_id
         source = root / result.experiment / "labels" / point.trial_id
         if not source.is_dir():
             raise DataError(f"{source}: the label set of {point.trial_id} is gone; run the sweep again")
         label_set = LabelSet.open(source)
-        label_set.verify()
-        if export_format == "lpqld":
-            _copy(label_set, target)
-        else:
+
+        def images() -> ImageSet:
             sweep_folder = root / result.experiment
             config = SweepConfig.model_validate(json.loads((sweep_folder / CONFIG_FILE).read_text()))
-            images = open_images(config.images, source=images_source(config, sweep_folder))
-            write_parquet(label_set, images, point, target)
-        targets.append(target)
-    return targets
+            return open_images(config.images, source=images_source(config, sweep_folder))
+
+        about = {"accuracy": asdict(point.accuracy), "trial_id": point.trial_id}
+        written.append(_write(label_set, images, about, target, export_format, layout))
+    return written
+
+
+def export_labels(
+    source: str | os.PathLike[str] | RemotePath,
+    images: Callable[[], ImageSet],
+    out: str | os.PathLike[str] | RemotePath,
+    export_format: str,
+    layout: str = "batches",
+) -> Written:
+    """Write a label set that is in no sweep; arguments and errors as in `export`.
+
+    Args:
+        images: opens those that the labels were made for, where they are needed.
+    """
+    return _write(LabelSet.open(source), images, {}, _checked(out, export_format), export_format, layout)
+
+
+@dataclass(frozen=True)
+class Written:
+    """An exported label set, and what its format does not hold as the label set did."""
+
+    folder: Location
+    notes: tuple[str, ...] = ()
+
+
+def _checked(out: str | os.PathLike[str] | RemotePath, export_format: str) -> Location:
+    """Where to write, which is new or empty, in a format that there is."""
+    if export_format not in FORMATS:
+        raise ConfigError(f"format {export_format!r} is not known; choose one of {', '.join(FORMATS)}")
+    folder = location(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--out {folder} exists and is not empty; choose a new folder")
+    return folder
+
+
+def _write(
+    label_set: LabelSet,
+    images: Callable[[], ImageSet],
+    about: dict[str, Any],
+    target: Location,
+    export_format: str,
+    layout: str,
+) -> Written:
+    label_set.verify()
+    if export_format == "lpqld":
+        _copy(label_set, target)
+    elif export_format == "parquet":
+        write_parquet(label_set, images(), about, target)
+    else:
+        labels = label_set.labels
+        found = None if labels.spec.table is not None else labels.views_of(images())
+        views = found if isinstance(found, Views) else None
+        return Written(target, export_fkd(labels, views, target, layout).notes)
+    return Written(target)
 
 
 def _copy(label_set: LabelSet, target: Location) -> None:
@@ -88,7 +143,7 @@ def _copy(label_set: LabelSet, target: Location) -> None:
         write_atomically(target / name, (label_set.folder / name).read_bytes())
 
 
-def write_parquet(label_set: LabelSet, images: ImageSet, point: Point, target: Location) -> None:
+def write_parquet(label_set: LabelSet, images: ImageSet, about: dict[str, Any], target: Location) -> None:
     """Labels as plain columns that any Parquet reader understands, with every view's parameters spelled out.
 
     Columns: image_id, view; ids and values (largest first); crop, partner_crop, box and cutout as fractions (top, left,
@@ -120,7 +175,7 @@ def write_parquet(label_set: LabelSet, images: ImageSet, point: Point, target: L
             "color": lists(params.color),
         }
     )
-    about = {"spec": labels.spec.to_json(), "accuracy": asdict(point.accuracy), "trial_id": point.trial_id}
+    about = {"spec": labels.spec.to_json(), **about}
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({"lpqld": json.dumps(about)}), sink, compression="zstd")
     write_atomically(target / "labels.parquet", sink.getvalue())
