@@ -208,6 +208,8 @@ def _box(value: Any, lam: float | None, side: int) -> tuple[int, int, int, int]:
     ]
     if len(boxes) > 1 and lam is not None:
         boxes = [box for box in boxes if _is_drawn(box, lam, side)]
+    if boxes and all(top == bottom or left == right for top, left, bottom, right in boxes):
+        return boxes[0]  # nothing is mixed in, wherever it is
     if len(boxes) != 1:
         wrapped = f"; 8 bits, which wrap at a side of {side}, say no better" if narrow and side >= _UINT8 else ""
         raise DataError(f"box {tuple(numbers)} of views of {side} pixels{wrapped}")
