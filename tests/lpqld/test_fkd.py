@@ -207,7 +207,7 @@ class TestHarm:
         assert pickle.dumps(Harm())
 
     def test_a_plain_pickle_is_refused(self):
-        with pytest.raises(DataError, match="batch_7.tar: not a batch of labels: expected a zip"):
+        with pytest.raises(DataError, match=r"batch_7.tar: not a batch of labels: expected a zip"):
             read(pickle.dumps([1, 2]))
 
     def test_a_bomb_is_refused_before_it_is_unpacked(self):
@@ -215,7 +215,7 @@ class TestHarm:
         with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("bomb/data/0", bytes(2**30 + 1))
         assert len(sink.getvalue()) < 2**21
-        with pytest.raises(DataError, match="claims 1,073,741,.* bytes when unpacked"):
+        with pytest.raises(DataError, match=r"claims 1,073,741,.* bytes when unpacked"):
             read(sink.getvalue())
 
     @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.9])
