@@ -1,4 +1,4 @@
-"""Label sets of version 1, one for every codec and kind of value, read for ever.
+"""Label sets, one for every version, codec and kind of value, read for ever.
 
 The files are written only on request, where there are none yet:
 
@@ -23,7 +23,8 @@ from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
 from lpqld.manifest import MANIFEST_FILE
 from lpqld.select import reordered
-from lpqld.spec import DRAWN
+from lpqld.spec import DRAWN, STORED
+from lpqld.view_table import ViewTable
 from tests.checks import RULE, made_up_labels
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -48,6 +49,9 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "topk-tail": lambda: TopK(3, 0.25, "tail"),
     "topk-tail-fp16": lambda: TopK(3, None, "tail"),
     "topk-selected": lambda: TopK(3, 0.25),
+    "stored-cutmix": lambda: TopK(3, 0.25),
+    "stored-mixup-ranked": Dense,
+    "stored-cutout": lambda: TopK(3),
 }
 
 every_codec = pytest.mark.parametrize("name", CODECS)
@@ -70,18 +74,46 @@ def made(name: str, codec: Codec) -> EncodedLabels:
     """What a golden folder holds: two shards, the second one short."""
     rule = replace(RULE, mix="none") if name.endswith("unmixed") else RULE
     labels = replace(master(), spec=replace(master().spec, view_rule=rule))
-    if name.endswith("selected"):
+    if name.startswith("stored"):
+        labels = replace(labels, spec=replace(labels.spec, table=table(name)))
+    if name.endswith(("selected", "ranked")):
         labels = reordered(labels, "entropy")
     return encode(labels, codec, num_views=NUM_VIEWS, recipe=RECIPE)
 
 
+def table(name: str) -> ViewTable:
+    """Thirty views of ten digits in five batches, the last two of other sizes."""
+    view = np.arange(30)
+    sizes = np.array([6, 6, 6, 7, 5])
+    crops = np.stack([view % 3, view % 2, 3 + view % 4, 2 + view % 5], axis=1).astype(np.float32)
+    mixing = {"partners": view % np.repeat(sizes, sizes), "lams": np.arange(5, dtype=np.float32) / 5}
+    box = np.array([[1, 0, 8, 3]]) + np.arange(5)[:, None] * [[0, 1, 0, 1]]
+    return ViewTable(
+        num_images=10,
+        side=8,
+        rows=view * 7 % 10,
+        crops=crops / 8 if "cutout" in name else crops,
+        crop_unit="half" if "cutout" in name else "pixel",
+        flips=view % 3 == 0,
+        labelled=np.ones(30, dtype=bool),
+        batch_sizes=sizes,
+        boxes=box if "cutmix" in name else None,
+        cutouts=np.stack([view % 9, 8 - view % 9, view % 4, view % 5, view, 2 * view, 255 - view], axis=1)
+        if "cutout" in name
+        else None,
+        **({} if "cutout" in name else mixing),
+    )
+
+
 def plain(labels: Labels) -> dict[str, object]:
     columns = {**labels.logits._asdict(), "numbers": labels.numbers}
+    if labels.spec.table is not None:
+        columns |= {"rows": labels.spec.image_rows, "views": labels.spec.table.order}
     return {key: value.tolist() for key, value in columns.items() if value is not None}
 
 
 def folder_of(name: str) -> Path:
-    return GOLDEN / f"v{DRAWN}-{name}"
+    return GOLDEN / f"v{STORED if name.startswith('stored') else DRAWN}-{name}"
 
 
 def golden(name: str) -> LabelSet:
@@ -118,7 +150,8 @@ def test_they_are_written_as_ever(name):
     opened = golden(name)
     encoded = made(name, opened.spec.codec)
     files = [(opened.folder / file).read_bytes() for file in opened.files]
-    assert files == [*encoded.shards, encoded.manifest.to_bytes()]
+    views = [] if encoded.spec.table is None else [encoded.spec.table.content]
+    assert files == [*encoded.shards, *views, encoded.manifest.to_bytes()]
 
 
 def test_every_codec_has_one_and_they_are_small():
