@@ -75,6 +75,13 @@ class FkdFolder:
                     f"copy the folder again"
                 )
         orders, order = _epoch_orders(folder, len(epochs), num_images, seed)
+        for epoch, rows in enumerate(orders):
+            # The last batch may have been dropped, but no more.
+            if len(np.unique(rows)) < len(rows) or num_images - len(rows) >= -(-len(rows) // len(batches[0])):
+                raise DataError(
+                    f"{folder}: by {order}, epoch {epoch} has {len(np.unique(rows))} of {num_images} images; expected "
+                    f"each once. Pass --images with the images that the labels were made for"
+                )
         files = tuple(file for found in batches for file in found)
         images = tuple(rows for whole in orders for rows in _cut(whole, len(batches[0])))
         return cls(folder, files, images, len(epochs), order)

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from lpqld.codec import Dense, Logits, TopK
 from lpqld.codec.base import dense_ids
-from lpqld.errors import DataError
+from lpqld.errors import ConfigError, DataError
 from lpqld.fkd import SAMPLER_SEED, FkdFolder, Progress, view_table
 from lpqld.fkd_batch import FkdBatch
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
-from lpqld.location import Location
+from lpqld.location import TEMPORARY_SUFFIX, Location
 from lpqld.manifest import MANIFEST_FILE, Manifest
 from lpqld.references import ImagesRef, TeacherRef
 from lpqld.relabel import shard_size
-from lpqld.shards import Shard, encode_shard, shard_file
+from lpqld.shards import SHARD_SUFFIX, Shard, encode_shard, shard_file
 from lpqld.spec import LabelSpec
 from lpqld.store import write_atomically
 from lpqld.view_table import VIEWS_FILE, ViewTable
@@ -75,6 +75,7 @@ def import_fkd(
         DataError: naming the file that is missing, damaged, harmful or of other images.
         ConfigError: `out` holds other files.
     """
+    _check_free(out)
     folder = FkdFolder.open(source, images.num_images, seed=seed)
     with tempfile.TemporaryDirectory(prefix="lpqld-import-") as scratch:
         kept = _Kept(Path(scratch), sum(len(rows) for rows in folder.images), images.num_classes)
@@ -85,6 +86,17 @@ def import_fkd(
         label_set = _write(spec, kept, out)
         agreement = _agreement(spec, kept)
     return Imported(label_set, sum(file.stat().st_size for file in folder.files), agreement, folder.order)
+
+
+def _check_free(out: Location) -> None:
+    """Refuse a folder that holds anything but what an interrupted import left there."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; choose a new folder")
+    names = [path.name for path in out.iterdir()] if out.is_dir() else []
+    if any(name == MANIFEST_FILE or not name.endswith((SHARD_SUFFIX, TEMPORARY_SUFFIX)) for name in names):
+        raise ConfigError(f"{out} is not empty; choose a new folder")
+    for name in names:
+        (out / name).unlink()
 
 
 class _Kept:

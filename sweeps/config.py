@@ -83,7 +83,8 @@ class RelabelConfig(_Strict):
     """The master label set: `views` per image (default: the student's epochs), dense fp16 unless `k` is given.
 
     `folder`, a path or a URI that every node sees, holds the master label sets; by default `labels` in the root.
-    `shard_views` is chosen by the size of the job where it is not given (`lpqld.relabel.shard_size`).
+    `labels`, a finished label set of the sweep's images, such as an imported one, is the master instead; the sweep then
+    needs no teacher. `shard_views` is chosen by the size of the job where it is not given (`lpqld.relabel.shard_size`).
     """
 
     views: int | None = Field(default=None, ge=1)
@@ -92,6 +93,7 @@ class RelabelConfig(_Strict):
     shard_views: int | None = Field(default=None, ge=1)
     workers: int | None = Field(default=None, ge=1)
     folder: str | None = None
+    labels: str | None = None
 
 
 class SearchConfig(_Strict):
@@ -205,6 +207,11 @@ class SweepConfig(_Strict):
         """Whether the images are to be recovered from the teacher's training images."""
         return self.images.source == RECOVER
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether there is a teacher; with `relabel.labels` there need not be one."""
+        return self.teacher.source is not None or self.teacher.fit
+
     def require_data(self) -> None:
         """Refuse to start without images, evaluation images and a teacher, saying what to pass.
 
@@ -218,7 +225,9 @@ class SweepConfig(_Strict):
             missing.append(f"--set images.real=PATH: the teacher's training images, to recover from, {LAYOUTS}")
         if self.eval.source is None:
             missing.append(f"--eval PATH: the evaluation images, {LAYOUTS}")
-        if self.teacher.source is None and not self.teacher.fit:
+        if self.relabel.labels is not None and (self.recovers or self.images.real is not None):
+            raise ConfigError("relabel.labels are of images that are there: leave out images.real and recover")
+        if not self.has_teacher and self.relabel.labels is None:
             arch = f" (this preset expects {self.teacher.architecture})" if self.teacher.architecture else ""
             missing.append(
                 f"--teacher FILE: a .safetensors or .pth checkpoint, with --teacher-arch NAME unless its metadata says "

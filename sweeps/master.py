@@ -53,18 +53,27 @@ class Master:
 
 def make_master(
     config: SweepConfig,
-    teacher: Teacher,
+    teacher: Teacher | None,
     images: ImageSet,
     root: Path,
     device: torch.device,
     progress: Callable[[int, int], None],
     say: Callable[[str], None] = lambda text: None,
 ) -> Master:
-    """Relabel on the connected Ray cluster, unless a set with these images, teacher and views is found already.
+    """Relabel on the connected Ray cluster, unless a set with these images, teacher and views is found, or is named.
 
     Sets are looked for, and made, in `relabel.folder`, by default `labels` in `root`. One with more views will do: the
-    labels of fewer views are its first ones.
+    labels of fewer views are its first ones. `relabel.labels` names one, which may be imported.
+
+    Raises:
+        DataError: the named one is of other images.
     """
+    if config.relabel.labels is not None:
+        named = LabelSet.open(config.relabel.labels)
+        named.images_of(images)
+        progress(named.spec.num_shards, named.spec.num_shards)
+        return Master(named.spec, named)
+    assert teacher is not None, "require_data comes first"
     spec = specify(
         teacher,
         images,

@@ -96,15 +96,22 @@ def _run(
             f"{format_bytes(images.image_bytes)}"
         )
     with clock.phase("teacher"):
-        teacher = teacher_for(images.class_names)
-        teacher_accuracy = accuracy(teacher.to(device), evaluation.test, device=device)
-        say(f"teacher: {teacher.spec.architecture}, test accuracy {teacher_accuracy:.2%}")
+        teacher, about_teacher = None, dict[str, Any]()
+        if config.has_teacher:
+            teacher = teacher_for(images.class_names)
+            teacher_accuracy = accuracy(teacher.to(device), evaluation.test, device=device)
+            about_teacher = {
+                "accuracy": teacher_accuracy, **teacher.spec.to_json(), "fingerprint": teacher.fingerprint
+            }  # fmt: skip
+            say(f"teacher: {teacher.spec.architecture}, test accuracy {teacher_accuracy:.2%}")
     with cluster(address, object_store_bytes=_object_store_bytes(config, images, evaluation)):
         wanted = trial_resources(config.resources, config.student, images)
         with clock.phase("relabel"):
             master = make_master(
                 config, teacher, images, root, device, lambda done, total: progress("relabel", done, total), say
             )
+            images = master.label_set.images_of(images)
+            about_teacher = about_teacher or {"accuracy": None, **master.spec.teacher.to_json()}
             size, where = format_bytes(master.label_set.num_bytes["total"]), master.label_set.folder
             say(f"labels: {master.spec.num_views} of {master.label_set.spec.num_views} views, {size}, {where}")
             # From here on all processes, this one too, read what trials need in the object store: one copy a node.
@@ -116,7 +123,7 @@ def _run(
         budgets = config.search.budget_bytes(all_bytes)
         spaces = spaces_for(budgets, config.search, shared)
         tracker = Tracker(Experiment.open(root, config.name))
-        tracker.start_parent(*_description(config, images, teacher, shared, all_bytes))
+        tracker.start_parent(*_description(config, images, about_teacher, shared, all_bytes))
         try:
             counted = _Counter(progress, tracker)
             with clock.phase("search"):
@@ -141,7 +148,7 @@ def _run(
             result = SweepResult(
                 experiment=config.name,
                 root=str(root),
-                teacher={"accuracy": teacher_accuracy, **teacher.spec.to_json(), "fingerprint": teacher.fingerprint},
+                teacher=about_teacher,
                 points=tuple(points),
                 baselines=tuple(_point(confirmed[choice.trial_id]) for choice in others),
                 seconds=dict(clock.seconds),
@@ -180,7 +187,7 @@ def _shared(
     images: ImageSet,
     evaluation: Evaluation,
     master: Master,
-    teacher: Teacher,
+    teacher: Teacher | None,
     root: Path,
     device: torch.device,
 ) -> Shared:
@@ -246,7 +253,7 @@ def _temperatures(results: list[TrialResult]) -> bytes:
 
 
 def _description(
-    config: SweepConfig, images: ImageSet, teacher: Teacher, shared: Shared, all_bytes: int
+    config: SweepConfig, images: ImageSet, teacher: dict[str, Any], shared: Shared, all_bytes: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Parameters and tags of the parent run."""
     document = config.model_dump(mode="json", exclude={"resources"})
@@ -256,7 +263,7 @@ def _description(
         "lpqld.images": images.fingerprint,
         "lpqld.validation": shared.validation.fingerprint,
         "lpqld.test": shared.test.fingerprint,
-        "lpqld.teacher": teacher.fingerprint,
+        "lpqld.teacher": teacher["fingerprint"],
     }
     return params, tags
 

@@ -1,0 +1,175 @@
+"""Labels of another project, in and out again, by the very commands that docs/import.md shows."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lpqld.fit import fit_teacher
+from lpqld.fkd import EPOCH_INDICES
+from lpqld.images import ImageSet
+from lpqld.labels import LabelSet
+from lpqld.render_pil import render_as_pillow
+from lpqld.stored_views import StoredViews
+from lpqld.teacher import Teacher, save_teacher
+from lpqld.view_table import ViewTable
+from tests.conftest import Finished
+from tests.test_docs import ROOT, shown_commands
+
+PAGE = ROOT / "docs" / "import.md"
+EPOCHS, BATCH = 3, 8
+
+
+def write_folder(images: ImageSet, folder: Path) -> None:
+    """An image folder: one of PNG files for every class."""
+    for label, name in enumerate(images.class_names):
+        for number, row in enumerate(np.flatnonzero(images.labels.numpy() == label)):
+            path = folder / name / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images.pixels[row].permute(1, 2, 0).numpy()).save(path)
+
+
+def write_fkd(images: ImageSet, teacher: Teacher, folder: Path) -> None:
+    """A label folder as LPLD writes it: an epoch a folder, CutMix, all logits of views that Pillow rendered."""
+    generator, side, count = np.random.default_rng(0), images.size, images.num_images
+    indices = {}
+    for epoch in range(EPOCHS):
+        rows = generator.permutation(count)
+        indices[str(epoch)] = rows.tolist()
+        for number, start in enumerate(range(0, count, BATCH)):
+            some = rows[start : start + BATCH]
+            size = generator.integers(side // 2, side + 1, size=(len(some), 2))
+            crops = np.concatenate([generator.integers(0, side - size + 1), size], axis=1).astype(np.float32)
+            corner = generator.integers(0, side // 2, size=2)
+            views = ViewTable(
+                num_images=count,
+                side=side,
+                rows=some,
+                crops=crops,
+                crop_unit="pixel",
+                flips=generator.random(len(some)) < 0.5,
+                labelled=np.ones(len(some), dtype=bool),
+                batch_sizes=np.array([len(some)]),
+                partners=generator.permutation(len(some)),
+                boxes=np.concatenate([corner, corner + side // 2])[None],
+                lams=np.array([0.75], dtype=np.float32),
+            )
+            drawn = StoredViews(images, views)
+            positions = np.argsort(views.order)
+            with torch.inference_mode():
+                logits = teacher(render_as_pillow(images.pixels, drawn.draw(positions)))
+            box = views.boxes
+            assert box is not None
+            assert views.partners is not None
+            fields = [torch.from_numpy(crops / side), torch.from_numpy(views.flips), torch.from_numpy(views.partners)]
+            path = folder / f"epoch_{epoch}" / f"batch_{number}.tar"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save([*fields, 0.75, box[0].tolist(), logits.half()], path)
+    (folder / EPOCH_INDICES).write_text(json.dumps(indices))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the page takes as there: images, test images, a teacher, its labels by another program, a configuration."""
+    folder = tmp_path_factory.mktemp("project")
+    train = ImageSet.open("digits:train")
+    write_folder(train.sample_per_class(3, 0), folder / "distilled")
+    write_folder(ImageSet.open("digits:test").sample_per_class(5, 0), folder / "test")
+    images = ImageSet.open(str(folder / "distilled"))
+    model, spec = fit_teacher(train, architecture="convnet", epochs=3, seed=0)
+    save_teacher(folder / "teacher.safetensors", model, spec)
+    write_fkd(images, Teacher(model, spec).eval(), folder / "fkd-labels")
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    (folder / "theirs.yaml").write_text(shown)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(project: Path, ray_cluster: None, in_process: Callable[..., Finished]) -> dict[str, dict[str, object]]:
+    """Each command of the page in turn; what it said, by its line."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        for words in shown_commands(PAGE):
+            done = in_process(*words, "--json")
+            assert done.exit_code == 0, f"{words}: {done.stderr}"
+            found[" ".join(words)] = json.loads(done.stdout)
+    return found
+
+
+def said(results: dict[str, dict[str, object]], start: str) -> dict[str, object]:
+    return next(document for line, document in results.items() if line.startswith(start))
+
+
+class TestPage:
+    def test_import_is_smaller_and_says_what_it_read(self, results):
+        document = said(results, "import")
+        assert (document["num_views"], document["num_images"], document["order"]) == (90, 30, EPOCH_INDICES)
+        assert document["bytes"]["total"] < document["source_bytes"]
+        assert document["agreement"] > 0.3, "a guess would be right in a fifth"
+
+    def test_the_teacher_gives_the_labels_again(self, results):
+        document = said(results, "verify")
+        assert document["recomputed"] == 90
+        assert document["largest_difference_in_steps"] < 1
+
+    def test_students_train_in_either_order(self, results):
+        recorded = next(document for line, document in results.items() if line.endswith("--order recorded"))
+        assert recorded["recipe"]["order"] == "recorded"
+        assert 0 <= said(results, "train --labels small")["accuracy"]["mean"] <= 1
+
+    def test_a_sweep_needs_no_teacher(self, results, project):
+        document = said(results, "sweep")
+        (point,) = document["points"]
+        assert point["label_bytes"] <= 3000
+        assert document["teacher"]["accuracy"] is None
+        assert (project / "best" / "views.lpqld").is_file()
+
+    @pytest.mark.parametrize("folder", ["fkd-again", "fkd-epochs"])
+    def test_exported_they_import_as_the_same_labels(self, results, project, in_process, folder):
+        images = str(project / "distilled")
+        done = in_process("import", project / folder, project / f"{folder}-again", "--images", images, "--json")
+        assert done.document["bytes"]["payload"] == said(results, "import")["bytes"]["payload"]
+        first, again = (LabelSet.open(project / name) for name in ("labels", f"{folder}-again"))
+        assert again.spec.table.content == first.spec.table.content
+        assert np.array_equal(again.labels.logits.values, first.labels.logits.values)
+
+
+class TestWrongInput:
+    @pytest.mark.parametrize(
+        ("arguments", "exit_code", "message"),
+        [
+            (("fkd-labels", "x", "--images", "test"), 3, "epoch 0 has 30 of 50 images; expected each once"),
+            (("fkd-labels", "labels", "--images", "distilled", "--format", "zip"), 2, "--format zip: expected fkd"),
+            (("nowhere", "x", "--images", "distilled"), 2, "nowhere: no such folder"),
+            (("distilled", "x", "--images", "distilled"), 3, "neither batch_"),
+        ],
+    )
+    def test_it_is_named(self, results, project, in_process, monkeypatch, arguments, exit_code, message):
+        monkeypatch.chdir(project)
+        done = in_process("import", *arguments, "--json")
+        assert (done.exit_code, done.stdout) == (exit_code, "")
+        assert re.search(message, done.stderr)
+        assert not (project / "x" / "manifest.json").exists()
+
+    def test_a_finished_set_is_not_written_over(self, results, project, in_process, monkeypatch):
+        monkeypatch.chdir(project)
+        before = (project / "small" / "manifest.json").read_bytes()
+        done = in_process("import", "fkd-labels", "small", "--images", "distilled")
+        assert done.exit_code == 2
+        assert "not empty" in done.stderr
+        assert (project / "small" / "manifest.json").read_bytes() == before
+
+    def test_labels_that_lpqld_drew_have_no_recorded_order(self, project, in_process, tmp_path, monkeypatch):
+        monkeypatch.chdir(project)
+        line = ["relabel", "--images", "distilled", "--teacher", "teacher.safetensors", "--views", "2", "--out"]
+        assert in_process(*line, tmp_path / "drawn").exit_code == 0
+        done = in_process("train", "--labels", tmp_path / "drawn", "--images", "distilled", "--eval", "test",
+                          "--order", "recorded")  # fmt: skip
+        assert done.exit_code == 2
+        assert "only imported ones have that order" in done.stderr
