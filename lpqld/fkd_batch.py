@@ -7,28 +7,20 @@ the largest are kept, class ids. What its narrow types may have wrapped is repai
 from __future__ import annotations
 
 import io
-import pickle
-import warnings
 import zipfile
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy._core import multiarray
 from numpy.typing import NDArray
 
 from lpqld.errors import DataError
+from lpqld.safe_load import load_tensors
 
 # Of a batch: logits of 10,450 classes of 1,024 views are 21 MB in fp16.
 _MOST_BYTES = 2**30
 _FIELDS = ("crops", "flips or cutouts", "partners", "lambda", "box", "logits", "class ids")
-# Numpy numbers, which lambda and box are in some folders; they construct nothing else.
-_NUMPY: list[Any] = [
-    multiarray.scalar,
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("f8", "f4", "f2", "i8", "i4", "u1", "b1")),
-]
 _INT16, _UINT8 = 2**16, 2**8
 
 
@@ -90,18 +82,7 @@ def _unpickled(content: bytes) -> list[Any]:
         raise DataError(f"not a batch of labels: expected a zip that torch.save wrote ({error})") from error
     if size > _MOST_BYTES:
         raise DataError(f"claims {size:,} bytes when unpacked; a batch of labels has at most {_MOST_BYTES:,}")
-    try:
-        with torch.serialization.safe_globals(_NUMPY), warnings.catch_warnings(action="ignore"):
-            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
-        raise DataError(
-            f"refused: its pickle asks for more than tensors and numbers, which may be harmful code "
-            f"({reason.strip() or str(error).splitlines()[0]})"
-        ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError, OSError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"damaged: torch cannot read it ({reason})") from error
+    found = load_tensors(io.BytesIO(content))
     if not isinstance(found, list | tuple) or not 6 <= len(found) <= 7:
         size_found = f"{len(found)}" if isinstance(found, list | tuple) else type(found).__name__
         raise DataError(f"expected a list of {', '.join(_FIELDS)}; found {size_found}")
