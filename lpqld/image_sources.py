@@ -1,4 +1,4 @@
-"""The places images come from: Parquet, image folders, and the scikit-learn digits, each read as a list of records.
+"""The places images come from: Parquet, saved Hugging Face data sets, image folders, the scikit-learn digits.
 
 Parquet and folders may lie on a local path or on shared storage that a URI names.
 """
@@ -27,6 +27,7 @@ from lpqld.location import Location, RemotePath, file_sizes, location
 
 DIGITS_SPLITS = {"digits:train": (0.0, 0.6), "digits:val": (0.6, 0.8), "digits:test": (0.8, 1.0), "digits": (0.0, 1.0)}
 _SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "dev", "test"}
+_ARROW_SUFFIX, _STATE_FILE, _SPLITS_FILE = ".arrow", "state.json", "dataset_dict.json"
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})")
 
 
@@ -72,8 +73,9 @@ def read_source(path: str, wanted: Sequence[str] | None = None) -> Source:
     if place.is_dir():
         return _folder(place, wanted)
     raise ConfigError(
-        f"no images at {path}: expected a Parquet file, a directory or glob of them, an image folder with one"
-        f" subfolder a class, or a built-in set ({', '.join(sorted(DIGITS_SPLITS))})"
+        f"no images at {path}: expected a Parquet file, a directory or glob of them, a data set that Hugging Face's"
+        f" save_to_disk wrote, an image folder with one subfolder a class, or a built-in set"
+        f" ({', '.join(sorted(DIGITS_SPLITS))})"
     )
 
 
@@ -90,12 +92,35 @@ def count_source(path: str) -> tuple[int, int]:
 
 
 def _parquet_files(place: Location) -> list[Location]:
-    """The Parquet files that a path, a folder or a pattern names; none where it names something else."""
+    """The Parquet files that a path, a folder or a pattern names; none where it names something else.
+
+    A folder of `datasets.Dataset.save_to_disk` has Arrow files instead, which its `state.json` names.
+    """
     if place.is_dir():
+        if (place / _SPLITS_FILE).is_file() or (place / _STATE_FILE).is_file():
+            return _arrow_files(place)
         shards = sorted(file for file in place.glob("*.parquet") if not file.name.startswith("."))
         _check_shards(place, shards)
         return shards
     return [place] if place.is_file() else _matches(place)
+
+
+def _arrow_files(folder: Location) -> list[Location]:
+    """The files of a saved data set."""
+    splits: list[str] = []
+    name = _SPLITS_FILE if (folder / _SPLITS_FILE).is_file() else _STATE_FILE
+    try:
+        document = json.loads((folder / name).read_bytes())
+        if name == _SPLITS_FILE:
+            splits = [str(split) for split in document["splits"]]
+        names = [str(entry["filename"]) for entry in document.get("_data_files", ())]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / name}: not what save_to_disk writes ({error})") from error
+    if splits or not names:
+        raise ConfigError(f"{folder} holds splits ({few(splits)}), no images: name the folder of one of them")
+    if unsafe := [file for file in names if PurePosixPath(file).name != file]:
+        raise DataError(f"{folder / name}: names a file outside its folder: {unsafe[0]}")
+    return [folder / file for file in names]
 
 
 def _matches(pattern: Location) -> list[Location]:
@@ -185,18 +210,24 @@ def _opened(file: Location) -> Iterator[pq.ParquetFile]:
 def _read_table(file: Location, only: str | None = None) -> pa.Table:
     """The columns that matter, or `only` one of them."""
     try:
+        if file.name.endswith(_ARROW_SUFFIX):
+            with file.open("rb") as content, pa.ipc.open_stream(content) as stream:
+                return stream.read_all().select(_columns(file, stream.schema, only))
         with _opened(file) as parquet:
-            schema = parquet.schema_arrow
-            absent = [column for column in ("image", "label") if column not in schema.names]
-            if absent:
-                raise DataError(
-                    f"{file}: expected the columns image and label, found {', '.join(schema.names) or 'none'};"
-                    " rename them"
-                )
-            wanted = (only,) if only else ("image", "label", "file", "id")
-            return parquet.read(columns=[column for column in wanted if column in schema.names])
+            return parquet.read(columns=_columns(file, parquet.schema_arrow, only))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+        kind = "an Arrow stream" if file.name.endswith(_ARROW_SUFFIX) else "Parquet"
+        raise DataError(f"{file}: cannot be read as {kind} ({str(error).splitlines()[0]})") from error
+
+
+def _columns(file: Location, schema: pa.Schema, only: str | None) -> list[str]:
+    """The names of the columns that are read."""
+    if any(column not in schema.names for column in ("image", "label")):
+        raise DataError(
+            f"{file}: expected the columns image and label, found {', '.join(schema.names) or 'none'}; rename them"
+        )
+    wanted = (only,) if only else ("image", "label", "file", "id")
+    return [column for column in wanted if column in schema.names]
 
 
 def _schema_names(file: Location, schema: pa.Schema) -> tuple[str, ...] | None:

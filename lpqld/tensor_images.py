@@ -130,13 +130,11 @@ def _pixels(
         mean, std, said = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255), "none: values from 0 to 255"
     elif num_classes in _USUAL:
         name, mean, std = _USUAL[num_classes]
-        said = (
-            f"{name} mean {_words(mean)}, std {_words(std)}, by the {num_classes} classes; give others if it was others"
-        )
+        said = f"{name} mean {_words(mean)} and std {_words(std)}, a guess by the {num_classes} classes"
     else:
         raise ConfigError(
             f"{path}: values from {low:.2f} to {high:.2f} were normalised, and with what cannot be told from "
-            f"{num_classes} classes: pass --mean and --std"
+            f"{num_classes} classes: pass --image-mean and --image-std"
         )
     shape = (1, 3, 1, 1)
     raw = floats * np.array(std, dtype=np.float32).reshape(shape) + np.array(mean, dtype=np.float32).reshape(shape)
