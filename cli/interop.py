@@ -8,7 +8,6 @@ import typer
 from cli import options
 from cli.labels import describe, facts
 from cli.output import Answer, Reporter, command
-from lpqld.classes import few
 from lpqld.errors import ConfigError
 from lpqld.sizes import format_bytes
 
@@ -77,7 +76,7 @@ def import_(
             raise ConfigError("--format fkd needs --images, those that the labels were made for")
         return _import_fkd(Path(source), images, out, size, sampler_seed)
 
-    from lpqld.classes import read_names, timm_names
+    from lpqld.classes import few, read_names, timm_names
     from lpqld.images import ImageSet
     from lpqld.import_images import check_class_order, named, of_tensors
     from lpqld.import_images import soft_labels as as_label_set
@@ -124,6 +123,7 @@ def import_(
 
 
 def _import_fkd(source: Path, images: str, out: str, size: int | None, sampler_seed: int) -> Answer:
+    from lpqld.classes import few
     from lpqld.fkd_import import import_fkd
     from lpqld.images import ImageSet
     from lpqld.location import location
