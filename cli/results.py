@@ -1,7 +1,7 @@
 """`lpqld pareto`, `lpqld export`, `lpqld ui`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ from cli import options
 from cli.output import Answer, Reporter, command
 from lpqld.errors import ConfigError
 from lpqld.sizes import format_bytes, parse_size
+
+if TYPE_CHECKING:
+    from sweeps.export import How
 
 Experiment = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="A sweep's --name (by default the preset's).")]
 
@@ -43,11 +46,17 @@ def export(
     everything: Annotated[bool, typer.Option("--all", help="The whole front, one sub-folder each.")] = False,
     export_format: Annotated[
         str,
-        typer.Option("--format", help="lpqld; parquet: plain columns; fkd: the files of SRe2L, LPLD and LPQLD's code."),
+        typer.Option(
+            "--format", help="lpqld; parquet: a Hugging Face data set; fkd: the files of SRe2L, LPLD and LPQLD's code."
+        ),
     ] = "lpqld",
     layout: Annotated[
         str, typer.Option("--layout", help="Of fkd: batches (LPQLD), or epochs, with a folder each (SRe2L, LPLD).")
     ] = "batches",
+    with_images: Annotated[bool, typer.Option("--with-images", help="Of parquet: the images too.")] = False,
+    licence: Annotated[
+        str, typer.Option("--license", help="Of parquet's card: an identifier such as cc-by-4.0.")
+    ] = "unknown",
     images: Annotated[
         str | None,
         typer.Option("--images", help="Those of a label set that is in no sweep, where its format needs them."),
@@ -64,19 +73,20 @@ def export(
     """
     from lpqld.location import location
     from lpqld.manifest import MANIFEST_FILE
-    from sweeps.export import choose_points
+    from sweeps.export import How, choose_points
     from sweeps.export import export as run
     from sweeps.result import load_result
 
+    how = How(layout, with_images, licence)
     if (location(experiment) / MANIFEST_FILE).is_file():
         if everything or budget is not None:
             raise ConfigError(f"{experiment} is one label set: --all and --budget choose among those of a sweep")
-        return _export_labels(experiment, images, out, export_format, layout)
+        return _export_labels(experiment, images, out, export_format, how)
     if everything and budget is not None:
         raise ConfigError("--all exports the whole front and --budget one label set; pass one of them")
     result = load_result(root, experiment)
     points = choose_points(result, None if budget is None else parse_size(budget), everything)
-    found = run(result, points, out, export_format, root, layout)
+    found = run(result, points, out, export_format, root, how)
     folders = [written.folder for written in found]
     rows = [
         {
@@ -97,7 +107,7 @@ def export(
     return Answer(document, "\n".join([*lines, *notes]))
 
 
-def _export_labels(source: str, images: str | None, out: str, export_format: str, layout: str) -> Answer:
+def _export_labels(source: str, images: str | None, out: str, export_format: str, how: "How") -> Answer:
     """A label set that is in no sweep."""
     from lpqld.images import ImageSet
     from lpqld.labels import LabelSet
@@ -108,7 +118,7 @@ def _export_labels(source: str, images: str | None, out: str, export_format: str
             raise ConfigError(f"--format {export_format} of these labels renders their views: pass --images")
         return ImageSet.open(images, size=LabelSet.open(source).spec.images.size)
 
-    written = export_labels(source, opened, out, export_format, layout)
+    written = export_labels(source, opened, out, export_format, how)
     document = {"labels": source, "format": export_format, "path": str(written.folder), "notes": list(written.notes)}
     return Answer(document, "\n".join([str(written.folder), *written.notes]))
 

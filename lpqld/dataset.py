@@ -11,7 +11,8 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,15 @@ class LabelBatch:
     image_labels: torch.Tensor
     num_classes: int
     absent: torch.Tensor | None = None
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> LabelBatch:
+        """The same on another device, as trainers such as Lightning ask for."""
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=non_blocking)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **moved)
 
     def soft_targets(self, temperature: float) -> SoftTargets:
         """softmax(label / temperature), as sparse as the label."""
@@ -160,11 +170,30 @@ class ViewDataset(Dataset[LabelBatch]):
 class ViewSampler(Sampler[NDArray[np.int64]]):
     """Batches of positions for `torch.utils.data.DataLoader(dataset, sampler=..., batch_size=None)`.
 
-    Each pass is the next epoch; `set_epoch` says which.
+    Each pass is the next epoch; `set_epoch` says which. Of several processes that train one student, each gets its part
+    of every batch; all give the same seed, and together they see what one would.
     """
 
-    def __init__(self, dataset: ViewDataset, batch_size: int, seed: int = 0) -> None:
+    def __init__(
+        self, dataset: ViewDataset, batch_size: int, seed: int = 0, *, rank: int = 0, num_ranks: int = 1
+    ) -> None:
+        """Sample batches of `batch_size` views, of all processes together.
+
+        Args:
+            dataset: the views.
+            batch_size: views of a step.
+            seed: of their order.
+            rank, num_ranks: which process this is, from 0, and how many there are.
+
+        Raises:
+            ConfigError: there is no such rank, or a batch has fewer views than there are ranks.
+        """
+        if not 0 <= rank < num_ranks:
+            raise ConfigError(f"rank {rank} of {num_ranks} processes; expected 0 to {num_ranks - 1}")
         self._dataset, self._batch_size, self._seed, self._epoch = dataset, batch_size, seed, 0
+        self._rank, self._num_ranks = rank, num_ranks
+        if (smallest := min(map(len, dataset.batches(0, batch_size, seed)))) < num_ranks:
+            raise ConfigError(f"a batch of {smallest} views cannot be parted among {num_ranks} processes")
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch of the next pass."""
@@ -174,7 +203,7 @@ class ViewSampler(Sampler[NDArray[np.int64]]):
         # A generator, so that the epoch advances when a pass begins: a loader with workers calls this twice a pass.
         batches = self._dataset.batches(self._epoch, self._batch_size, self._seed)
         self._epoch += 1
-        yield from batches
+        yield from (np.array_split(batch, self._num_ranks)[self._rank] for batch in batches)
 
     def __len__(self) -> int:
-        return max(1, round(self._dataset.images.num_images / self._batch_size))
+        return len(self._dataset.batches(self._epoch, self._batch_size, self._seed))

@@ -1,18 +1,12 @@
-"""Export: label sets of a sweep, or any other, as they are, as plain Parquet, or as the reference's files."""
+"""Export: label sets of a sweep, or any other, as they are, as a Hugging Face data set, or as the reference's files."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.fkd_export import export_fkd
@@ -24,11 +18,30 @@ from lpqld.store import write_atomically
 from lpqld.views import Views
 from sweeps.config import SweepConfig
 from sweeps.data import open_images
-from sweeps.folder import CONFIG_FILE
+from sweeps.folder import CONFIG_FILE, REPORT_FOLDER
+from sweeps.hub_export import FIGURE_FILE, Origin, write_data_set
 from sweeps.result import Point, SweepResult
 from sweeps.sweep_images import images_source
 
 FORMATS = ("lpqld", "parquet", "fkd")
+
+
+@dataclass(frozen=True)
+class How:
+    """What some formats can do otherwise.
+
+    Attributes:
+        layout: of fkd, see `fkd_export.export_fkd`.
+        with_images: of parquet: write the images too.
+        licence: of parquet's card.
+    """
+
+    layout: str = "batches"
+    with_images: bool = False
+    licence: str = "unknown"
+
+
+DEFAULT = How()
 
 
 def choose_points(result: SweepResult, budget: int | None, everything: bool) -> list[Point]:
@@ -54,12 +67,12 @@ def export(
     out: str | os.PathLike[str] | RemotePath,
     export_format: str,
     root: Path,
-    layout: str = "batches",
+    how: How = DEFAULT,
 ) -> list[Written]:
     """Write label sets: one into `out` itself, a path or a URI, several into one sub-folder each.
 
     Args:
-        layout: of fkd.
+        how: what some formats can do otherwise.
 
     Raises:
         ConfigError: `out` is not empty or cannot be written, or the format is unknown or cannot hold the labels.
@@ -78,8 +91,8 @@ def export(
             config = SweepConfig.model_validate(json.loads((sweep_folder / CONFIG_FILE).read_text()))
             return open_images(config.images, source=images_source(config, sweep_folder))
 
-        about = {"accuracy": asdict(point.accuracy), "trial_id": point.trial_id}
-        written.append(_write(label_set, images, about, target, export_format, layout))
+        origin = Origin(result, point, root / result.experiment / REPORT_FOLDER / FIGURE_FILE)
+        written.append(_write(label_set, images, target, export_format, how, origin))
     return written
 
 
@@ -88,14 +101,14 @@ def export_labels(
     images: Callable[[], ImageSet],
     out: str | os.PathLike[str] | RemotePath,
     export_format: str,
-    layout: str = "batches",
+    how: How = DEFAULT,
 ) -> Written:
     """Write a label set that is in no sweep; arguments and errors as in `export`.
 
     Args:
         images: opens those that the labels were made for, where they are needed.
     """
-    return _write(LabelSet.open(source), images, {}, _checked(out, export_format), export_format, layout)
+    return _write(LabelSet.open(source), images, _checked(out, export_format), export_format, how)
 
 
 @dataclass(frozen=True)
@@ -119,21 +132,21 @@ def _checked(out: str | os.PathLike[str] | RemotePath, export_format: str) -> Lo
 def _write(
     label_set: LabelSet,
     images: Callable[[], ImageSet],
-    about: dict[str, Any],
     target: Location,
     export_format: str,
-    layout: str,
+    how: How,
+    origin: Origin | None = None,
 ) -> Written:
     label_set.verify()
     if export_format == "lpqld":
         _copy(label_set, target)
     elif export_format == "parquet":
-        write_parquet(label_set, images(), about, target)
+        write_data_set(label_set, images(), target, origin=origin, with_images=how.with_images, licence=how.licence)
     else:
         labels = label_set.labels
         found = None if labels.spec.table is not None else labels.views_of(images())
         views = found if isinstance(found, Views) else None
-        return Written(target, export_fkd(labels, views, target, layout).notes)
+        return Written(target, export_fkd(labels, views, target, how.layout).notes)
     return Written(target)
 
 
@@ -141,41 +154,3 @@ def _copy(label_set: LabelSet, target: Location) -> None:
     """Copy a label set, its manifest last."""
     for name in label_set.files:
         write_atomically(target / name, (label_set.folder / name).read_bytes())
-
-
-def write_parquet(label_set: LabelSet, images: ImageSet, about: dict[str, Any], target: Location) -> None:
-    """Labels as plain columns that any Parquet reader understands, with every view's parameters spelled out.
-
-    Columns: image_id, view; ids and values (largest first); crop, partner_crop, box and cutout as fractions (top, left,
-    height, width); flip, partner_id, partner_flip, lam, color.
-    """
-    labels = label_set.labels
-    views = labels.views_of(images)
-    positions = np.arange(labels.spec.num_views)
-    params, (_, numbers) = views.draw(positions), views.rows_and_numbers(positions)
-
-    def lists(array: np.ndarray) -> pa.FixedSizeListArray:
-        flat = pa.array(np.ascontiguousarray(array).reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
-
-    table = pa.table(
-        {
-            "image_id": views.images.ids[params.rows],
-            "view": numbers,
-            "ids": lists(labels.logits.ids),
-            "values": lists(labels.logits.values),
-            "crop": lists(params.crop),
-            "flip": params.flip,
-            "partner_id": views.images.ids[params.partner],
-            "partner_crop": lists(params.partner_crop),
-            "partner_flip": params.partner_flip,
-            "lam": params.lam,
-            "box": lists(params.box),
-            "cutout": lists(params.cutout),
-            "color": lists(params.color),
-        }
-    )
-    about = {"spec": labels.spec.to_json(), **about}
-    sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({"lpqld": json.dumps(about)}), sink, compression="zstd")
-    write_atomically(target / "labels.parquet", sink.getvalue())

@@ -14,7 +14,7 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.store import canonical_json, write_atomically
 from sweeps.config import SweepConfig
 
-CONFIG_FILE, SECONDS_FILE, TRIALS_FOLDER = "config.json", "seconds.json", "trials"
+CONFIG_FILE, SECONDS_FILE, TRIALS_FOLDER, REPORT_FOLDER = "config.json", "seconds.json", "trials", "report"
 
 
 @dataclass

@@ -27,7 +27,7 @@ from sweeps.config import SweepConfig
 from sweeps.contact_sheet import side_by_side
 from sweeps.data import Evaluation, check_classes, fit_or_open_teacher, open_evaluation, open_images
 from sweeps.experiment import Experiment
-from sweeps.folder import SECONDS_FILE, Clock, claimed
+from sweeps.folder import REPORT_FOLDER, SECONDS_FILE, Clock, claimed
 from sweeps.master import LABELS_FOLDER, Master, make_master
 from sweeps.palette import png
 from sweeps.report import IMAGES_FILE, TEMPERATURES_FILE, mark_front, write_report
@@ -39,7 +39,7 @@ from sweeps.temperature_figure import temperature_figure
 from sweeps.tracking import Tracker
 from sweeps.trial import TrialResult
 
-REPORT_FOLDER, SIZES_FOLDER = "report", "sizes"
+SIZES_FOLDER = "sizes"
 _PACKAGES = ("lpqld", "torch", "timm", "ray", "mlflow", "optuna", "pyarrow", "numpy")
 
 Say = Callable[[str], None]

@@ -23,6 +23,7 @@ from lpqld.shards import decode_shard
 from lpqld.store import canonical_json
 from lpqld.teacher import Teacher
 from lpqld.views import ViewRule
+from tests.conftest import command_environment
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,6 +48,24 @@ def test_the_example_loop_trains_a_student(label_folder):
     command = [sys.executable, script, label_folder, "digits:train", "digits:test", "60"]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert float(re.search(r"accuracy ([\d.]+)", output)[1]) > 0.7
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["docs/examples/lightning_loop.py"],
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "docs/examples/ddp_loop.py"],
+    ],
+    ids=["lightning", "ddp"],
+)
+def test_other_trainers_train_a_student(label_folder, launcher):
+    command = [sys.executable, *launcher, label_folder, "digits:train", "digits:test", "60"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=command_environment(), check=False, capture_output=True, text=True, timeout=300
+    )
+    found = re.search(r"accuracy ([\d.]+)", done.stdout)
+    assert found, done.stderr[-2000:]
+    assert float(found[1]) > 0.7
 
 
 @pytest.mark.parametrize("page", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda page: page.name)

@@ -22,7 +22,8 @@ from lpqld.view_table import ViewTable
 from tests.conftest import Finished
 from tests.test_docs import ROOT, shown_commands
 
-PAGE, IMAGES_PAGE = ROOT / "docs" / "import.md", ROOT / "docs" / "import-images.md"
+PAGE = ROOT / "docs" / "import.md"
+PAGES = [PAGE, ROOT / "docs" / "import-images.md", ROOT / "docs" / "export.md"]
 EPOCHS, BATCH = 3, 8
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -104,7 +105,7 @@ def results(project: Path, ray_cluster: None, in_process: Callable[..., Finished
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
-        for words in [*shown_commands(PAGE), *shown_commands(IMAGES_PAGE)]:
+        for words in [line for page in PAGES for line in shown_commands(page)]:
             done = in_process(*words, "--json")
             assert done.exit_code == 0, f"{words}: {done.stderr}"
             found[" ".join(words)] = json.loads(done.stdout)
@@ -147,6 +148,12 @@ class TestPage:
         first, again = (LabelSet.open(project / name) for name in ("labels", f"{folder}-again"))
         assert again.spec.table.content == first.spec.table.content
         assert np.array_equal(again.labels.logits.values, first.labels.logits.values)
+
+
+def test_a_data_set_for_others_has_a_card(results, project):
+    assert said(results, "export theirs --format parquet")["format"] == "parquet"
+    assert 'license: "cc-by-4.0"' in (project / "data-set" / "README.md").read_text()
+    assert ImageSet.open(project / "data-set" / "images").num_images == 30
 
 
 class TestImages:

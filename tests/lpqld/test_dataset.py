@@ -205,6 +205,20 @@ class TestLoader:
         sampler = ViewSampler(data, batch_size)
         assert len(list(sampler)) == len(sampler)
 
+    @pytest.mark.parametrize("num_ranks", [2, 3])
+    def test_ranks_together_see_every_batch_once(self, data, num_ranks):
+        samplers = [ViewSampler(data, 10, seed=4, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
+        for epoch in range(3):
+            parts = zip(*samplers, strict=True)
+            for shares, whole in zip(parts, data.batches(epoch, 10, 4), strict=True):
+                assert np.concatenate(shares).tolist() == whole.tolist()
+                assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+    @pytest.mark.parametrize(("rank", "num_ranks", "message"), [(2, 2, "rank 2 of 2"), (0, 40, "cannot be parted")])
+    def test_ranks_that_are_not_there_are_refused(self, data, rank, num_ranks, message):
+        with pytest.raises(ConfigError, match=message):
+            ViewSampler(data, 10, rank=rank, num_ranks=num_ranks)
+
 
 def test_a_users_own_loop_takes_five_lines(images, top3):
     torch.manual_seed(0)

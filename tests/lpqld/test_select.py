@@ -238,14 +238,12 @@ class TestCommands:
     def test_exported_tables_have_the_numbers_of_the_views(self, folder, tmp_path):
         import pyarrow.parquet as pq
 
-        from sweeps.export import write_parquet
-        from sweeps.result import Accuracy, Point
+        from sweeps.hub_export import write_data_set
 
-        point = Point("search-1", None, 1, 1, Accuracy.of([0.5]), 0.5, {})
         encoded = encode(reordered(LabelSet.open(folder), "entropy"), TopK(3, 0.25), num_views=50)
         encoded.write(tmp_path / "selected")
-        write_parquet(LabelSet.open(tmp_path / "selected"), IMAGES, point, tmp_path)
-        table = pq.read_table(tmp_path / "labels.parquet").to_pydict()
+        write_data_set(LabelSet.open(tmp_path / "selected"), IMAGES, tmp_path / "hub")
+        table = pq.read_table(tmp_path / "hub" / "labels").to_pydict()
         labels = encoded.decode()
         views = labels.views_of(IMAGES)
         rows, numbers = views.rows_and_numbers(np.arange(50))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
@@ -239,12 +240,37 @@ class TestAfterwards:
     def test_export_as_parquet_spells_out_views_and_logits(self, digits_sweep, exported, in_process, tmp_path):
         line = ("export", "digits", "--budget", "5KB", "--format", "parquet", "--out", tmp_path / "plain")
         assert in_process(*line, "--root", digits_sweep.root, "--json").document["format"] == "parquet"
-        table = pq.read_table(tmp_path / "plain" / "labels.parquet")
+        table = pq.read_table(tmp_path / "plain" / "labels")
         labels = LabelSet.open(exported).labels
         assert table.num_rows == labels.spec.num_views
         assert table["ids"].to_pylist() == labels.logits.ids.tolist()
         assert np.array_equal(np.array(table["values"].to_pylist(), dtype=np.float32), labels.logits.values)
         assert set(table["image_id"].to_pylist()) == set(labels.spec.image_ids.tolist())
+
+    def test_it_is_a_hugging_face_data_set_with_a_card(self, digits_sweep, exported, in_process, tmp_path, monkeypatch):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+        import datasets
+
+        line = ("export", "digits", "--budget", "5KB", "--format", "parquet", "--with-images", "--license", "cc-by-4.0")
+        assert in_process(*line, "--out", tmp_path / "hub", "--root", digits_sweep.root).exit_code == 0
+        labels = LabelSet.open(exported).labels
+        rows, images = (
+            datasets.load_dataset(str(tmp_path / "hub"), name, split="train", cache_dir=str(tmp_path / "cache"))
+            for name in ("labels", "images")
+        )
+        assert rows.num_rows == labels.spec.num_views
+        assert rows[3]["ids"] == labels.logits.ids[3].tolist()
+        assert images.num_rows == labels.spec.num_images
+        assert images.features["label"].names == [str(label) for label in range(10)]
+        assert images[0]["image"].size == (8, 8)
+        card = (tmp_path / "hub" / "README.md").read_text()
+        header = yaml.safe_load(card.split("---")[1])
+        assert (header["license"], header["configs"][0]["config_name"]) == ("cc-by-4.0", "labels")
+        size = LabelSet.open(exported).num_bytes["total"]
+        (point,) = [point for point in digits_sweep.document["points"] if point["label_bytes"] == size]
+        assert f"{point['accuracy']['mean']:.2%} ± {point['accuracy']['std']:.2%}" in card
+        assert (tmp_path / "hub" / "front.png").read_bytes()[:4] == b"\x89PNG"
 
     def test_export_refuses_what_fits_no_budget_and_a_folder_in_use(self, digits_sweep, in_process, tmp_path):
         line = ("export", "digits", "--root", digits_sweep.root, "--json", "--out")
