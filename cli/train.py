@@ -50,6 +50,9 @@ def train(
         str | None,
         typer.Option("--order", help="views: every image once an epoch; recorded: the batches of an imported set."),
     ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Folder for the students' weights, as timm opens them.")
+    ] = None,
     resize_ratio: Annotated[
         float, typer.Option("--resize-ratio", min=1.0, help="Evaluation images: side before the central crop / side.")
     ] = 1.0,
@@ -112,6 +115,7 @@ def train(
             root / "train",
             validation=validation,
             workers=workers,
+            save=None if save is None else save.absolute(),
             compile=compile_,  # type: ignore[arg-type]
             progress=lambda done, total: reporter.progress("train", done, total),
         )
@@ -138,6 +142,7 @@ def fit(
     out: Annotated[
         Path | None, typer.Option("--out", help="The checkpoint, .safetensors; default: teacher-ARCH under --root.")
     ] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Also a folder that timm opens.")] = None,
     keep_every: Annotated[
         int | None, typer.Option("--keep-every", min=1, help="Also keep a checkpoint every N epochs (experts).")
     ] = None,
@@ -174,5 +179,11 @@ def fit(
             address=address,
             progress=lambda done, total: reporter.progress("fit", done, total),
         )
+    if save is not None:
+        from lpqld.model_files import save_model
+        from lpqld.teacher import load_teacher
+
+        fitted = load_teacher(target, image_class_names=opened.class_names)
+        save_model(save, fitted.model, fitted.spec)
     kept = f", {len(found.checkpoints)} checkpoints beside it" if found.checkpoints else ""
     return Answer(vars(found), f"{found.path}: test accuracy {found.accuracy:.2%}{kept}")

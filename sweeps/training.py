@@ -20,10 +20,12 @@ from lpqld.errors import ConfigError, LpqldError
 from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
+from lpqld.model_files import MODEL_FILE, save_model
 from lpqld.parallel import ALONE, Ranks
 from lpqld.recipe import Recipe
 from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.student import Student
+from lpqld.teacher_spec import TeacherSpec
 from lpqld.training import Compile, train
 from sweeps.cluster import num_cpus, num_gpus, use_assigned_resources
 
@@ -47,6 +49,7 @@ class _Task:
     recipe: Recipe
     compile: Compile
     checkpoints: str
+    save: Path | None
 
     def run(self, seed: int, ranks: Ranks = ALONE) -> StudentAccuracy:
         """Train the student of a seed on what Ray assigned to this process; its accuracy."""
@@ -56,6 +59,16 @@ class _Task:
         checkpoint = Path(f"{self.checkpoints}-seed{seed}.checkpoint")
         for _ in train(student, data, self.recipe, seed=seed, compile=self.compile, checkpoint=checkpoint, ranks=ranks):
             pass
+        if self.save is not None and ranks.rank == 0:
+            spec = TeacherSpec(
+                self.recipe.architecture,
+                self.images.num_classes,
+                input_size=student.input_size or self.images.size,
+                mean=self.recipe.mean,
+                std=self.recipe.std,
+                class_names=self.images.class_names,
+            )
+            save_model(self.save / f"seed-{seed}", student.network, spec)
         validation = None if self.validation is None else accuracy(student, self.validation)
         return StudentAccuracy(accuracy(student, self.evaluation), validation)
 
@@ -94,6 +107,7 @@ def train_students(
     validation: ImageSet | None = None,
     workers: int = 1,
     compile: Compile = "auto",  # noqa: A002
+    save: Path | None = None,
     progress: Callable[[int, int], None],
 ) -> list[StudentAccuracy]:
     """Accuracies, one a seed, of students trained on the connected Ray cluster.
@@ -111,6 +125,7 @@ def train_students(
         validation: images to choose by, beside the test set.
         workers: processes that train each student together, a CPU or a GPU each; 1 trains several students at once.
         compile: see `lpqld.training.train`.
+        save: a folder for the students, `seed-1` and so on (`model_files.save_model`).
         progress: called with the numbers of seeds done and in all.
 
     Raises:
@@ -128,8 +143,12 @@ def train_students(
         raise ConfigError(
             f"--workers {workers}: this cluster has {available} {'GPUs' if gpus else 'CPUs'}; choose fewer"
         )
-    task = ray.put(_Task(images, labels, evaluation, validation, recipe, compile, str(path.with_suffix(""))))
-    missing = [seed for seed in seeds if str(seed) not in kept]
+    task = ray.put(_Task(images, labels, evaluation, validation, recipe, compile, str(path.with_suffix("")), save))
+
+    def is_there(seed: int) -> bool:
+        return str(seed) in kept and (save is None or (save / f"seed-{seed}" / MODEL_FILE).is_file())
+
+    missing = [seed for seed in seeds if not is_there(seed)]
 
     def keep(seed: int, value: StudentAccuracy) -> None:
         kept[str(seed)] = value

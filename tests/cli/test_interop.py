@@ -150,6 +150,13 @@ class TestPage:
         assert np.array_equal(again.labels.logits.values, first.labels.logits.values)
 
 
+def test_a_student_that_is_kept_is_a_teacher(results, project, in_process):
+    assert said(results, "train --labels small --images distilled --eval test --arch convnet --epochs 2 --seeds 1")
+    student = project / "students" / "seed-1" / "model.safetensors"
+    done = in_process("inspect", project / "distilled", "--teacher", student, "--json")
+    assert 0 <= done.document["teacher_accuracy"] <= 1
+
+
 def test_a_data_set_for_others_has_a_card(results, project):
     assert said(results, "export theirs --format parquet")["format"] == "parquet"
     assert 'license: "cc-by-4.0"' in (project / "data-set" / "README.md").read_text()
