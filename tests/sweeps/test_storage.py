@@ -190,7 +190,7 @@ def test_label_sets_are_exported_to_the_store(count, object_store, stored, tmp_p
         written[point.trial_id] = [*encoded.shards, encoded.manifest.to_bytes()]
     result = SweepResult("digits", str(tmp_path), {}, tuple(points), (), {}, 0, 0, (), {})
     uri = object_store.uri(f"exported{count}")
-    targets = export(result, points, uri, "lpqld", tmp_path)
+    targets = [found.folder for found in export(result, points, uri, "lpqld", tmp_path)]
     assert [[(target / name).read_bytes() for name in LabelSet.open(target).files] for target in targets] == [
         written[point.trial_id] for point in points
     ]
