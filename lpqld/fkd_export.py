@@ -76,7 +76,7 @@ def export_fkd(labels: Labels, views: Views | None, out: Location, layout: str =
     images = np.split(table.rows, table.batch_starts[1:])
     num_bytes = 0
     places = _files(table, layout, len(labels.spec.image_ids))
-    order = np.arange(len(table)) if spec.table is None else _recorded(table)
+    order = np.arange(len(table)) if spec.table is None else table.positions
     for number, (place, start) in enumerate(zip(places, table.batch_starts, strict=True)):
         logits = labels.take(order[start : start + table.batch_sizes[number]])
         content = _batch(table, number, logits.ids, logits.values, spec.num_classes, layout)
@@ -88,13 +88,6 @@ def export_fkd(labels: Labels, views: Views | None, out: Location, layout: str =
     name = BATCH_INDICES if layout == "batches" else EPOCH_INDICES
     write_atomically(out / name, json.dumps(index).encode())
     return Exported(len(places), num_bytes, tuple(notes))
-
-
-def _recorded(table: ViewTable) -> NDArray[np.int64]:
-    """The position of each view of the table."""
-    positions = np.empty(len(table), dtype=np.int64)
-    positions[table.order] = np.arange(len(table))
-    return positions
 
 
 def _files(table: ViewTable, layout: str, num_images: int) -> list[str]:

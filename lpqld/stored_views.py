@@ -88,12 +88,10 @@ class StoredViews(StoredOrder):
         After the last batch comes the first. Views without a label are left out.
         """
         table = self.table
-        positions = np.full(len(table), -1)
-        positions[table.order] = np.arange(len(table.order))
         per_epoch = max(1, round(len(table.batch_sizes) * table.num_images / len(table.order)))
         chosen = (epoch * per_epoch + np.arange(per_epoch)) % len(table.batch_sizes)
         batches = [
-            positions[start : start + size]
+            table.positions[start : start + size]
             for start, size in zip(table.batch_starts[chosen], table.batch_sizes[chosen], strict=True)
         ]
         return [batch[batch >= 0] for batch in batches if (batch >= 0).any()]

@@ -146,6 +146,13 @@ class ViewTable:
         numbers = self._numbers(views)
         return views[np.lexsort((self.rows[views], numbers))]
 
+    @cached_property
+    def positions(self) -> NDArray[np.int64]:
+        """The position of each view, the inverse of `order`, [T]; -1 for one without a label."""
+        positions = np.full(len(self), -1)
+        positions[self.order] = np.arange(len(self.order))
+        return positions
+
     def _numbers(self, views: NDArray[np.int64]) -> NDArray[np.int64]:
         """The place of each of these views among its image's."""
         if self.ranks is not None:

@@ -33,7 +33,7 @@ from rows import rows_of
 
 import lpqld.training
 from lpqld.budget import fill_budget
-from lpqld.codec import Codec, Dense, Logits, codec_for
+from lpqld.codec import Dense, Logits
 from lpqld.codec.base import dense_ids
 from lpqld.dataset import LabelBatch, ViewDataset
 from lpqld.evaluation import accuracy
@@ -269,10 +269,6 @@ def reversed_kl(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_v
 
 
 # Labels
-
-
-def _codec(labels: Labels, k: int, bits: int) -> Codec:
-    return codec_for("topk", k=k, bits=bits, num_classes=labels.spec.num_classes, pilot=labels.take(np.arange(1024)))
 
 
 def of_two_teachers(given: Given) -> Labels:

@@ -28,7 +28,7 @@ from sweeps.result import Accuracy, Point, SweepResult
 from sweeps.tracking import Tracker
 
 _BASE = "ours"
-# Of rows of the ablation, by how their names begin; else the group is the name up to its first number or word.
+# Of rows of the ablation, by how their names begin, a number before it left out.
 _GROUPS = {
     "prune and quantize": ("nothing", "neither"),
     "constant temperature": ("constant",),
