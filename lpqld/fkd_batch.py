@@ -7,6 +7,9 @@ the largest are kept, class ids. What its narrow types may have wrapped is repai
 from __future__ import annotations
 
 import io
+import math
+import reprlib
+import struct
 import zipfile
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +81,7 @@ def _unpickled(content: bytes) -> list[Any]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OverflowError, ValueError, OSError, struct.error) as error:
         raise DataError(f"not a batch of labels: expected a zip that torch.save wrote ({error})") from error
     if size > _MOST_BYTES:
         raise DataError(f"claims {size:,} bytes when unpacked; a batch of labels has at most {_MOST_BYTES:,}")
@@ -104,7 +107,7 @@ def _batch_of(fields: list[Any], side: int, num_classes: int) -> FkdBatch:
         raise DataError("a logit is NaN or infinite")
     flips, cutouts = _flips_or_cutouts(second, count)
     read_partners = _partners(partners, count)
-    read_lam = None if lam is None else float(lam)
+    read_lam = None if lam is None else _number(lam, "lambda")
     return FkdBatch(
         crops=crops_array.astype(np.float64),
         crop_type="half" if crops_array.dtype == np.float16 else "single",
@@ -118,10 +121,26 @@ def _batch_of(fields: list[Any], side: int, num_classes: int) -> FkdBatch:
     )
 
 
+def _number(value: Any, name: str) -> float:
+    """A number, or a tensor of one."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise DataError(f"{name} must be a number, found {reprlib.repr(value)}") from error
+    if not math.isfinite(found):
+        raise DataError(f"{name} is {found}")
+    return found
+
+
 def _array(value: Any, name: str) -> NDArray[Any]:
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu().numpy()
-    raise DataError(f"{name} must be a tensor, found {type(value).__name__}")
+    if not isinstance(value, torch.Tensor):
+        raise DataError(f"{name} must be a tensor, found {type(value).__name__}")
+    if value.layout is not torch.strided or value.is_complex() or value.is_quantized:
+        raise DataError(f"{name} must be a dense tensor of real numbers, found {value.dtype}, {value.layout}")
+    # A tensor that repeats few numbers by strides of 0 may claim any size.
+    if (size := value.numel() * value.element_size()) > _MOST_BYTES:
+        raise DataError(f"{name} claim {size:,} bytes; a batch of labels has at most {_MOST_BYTES:,}")
+    return (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
 
 
 def _flips_or_cutouts(value: Any, count: int) -> tuple[NDArray[np.bool_], NDArray[np.float64] | None]:
@@ -174,9 +193,11 @@ def _ids(value: Any, shape: tuple[int, ...], num_classes: int) -> NDArray[np.int
 
 def _box(value: Any, lam: float | None, side: int) -> tuple[int, int, int, int]:
     """(top, left, bottom, right); 8 bits that wrapped are repaired with what lambda says of the box."""
-    numbers = [int(edge) for edge in value]
-    if len(numbers) != 4:
-        raise DataError(f"a box of {len(numbers)} numbers, expected 4")
+    if isinstance(value, torch.Tensor) and value.ndim == 1:
+        value = list(value)
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        raise DataError(f"a box must be four numbers, found {reprlib.repr(value)}")
+    numbers = [int(_number(edge, "an edge of a box")) for edge in value]
     narrow = any(isinstance(edge, torch.Tensor) and edge.dtype == torch.uint8 for edge in value)
     candidates = [(number, number + _UINT8) if narrow and number + _UINT8 <= side else (number,) for number in numbers]
     boxes = [

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ from lpqld.errors import DataError
 from lpqld.fields import Fields
 from lpqld.location import Location
 from lpqld.spec import LabelSpec
+from lpqld.store import read_part
 
 SHARD_SUFFIX = ".lpqld"
 # Magic, format version, zero, shard index, labels in the shard, first bytes of the specification's fingerprint.
@@ -137,15 +136,7 @@ def read_shard(folder: Location, spec: LabelSpec, index: int, shard: Shard) -> S
         DataError: it is missing, truncated, damaged or foreign; the message names the file.
     """
     path = folder / shard_file(index)
-    try:
-        if isinstance(path, Path) and path.exists() and not path.is_file():
-            raise DataError(f"{path}: not a file; the label set is incomplete")
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            content = file.read(min(size, shard.num_bytes))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); the label set is incomplete") from error
+    content, size = read_part(path, shard.num_bytes)
     try:
         if size != shard.num_bytes or Shard.of(content) != shard:
             _explain(spec, index, shard, content, size)

@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import uuid
+from pathlib import Path
 from typing import Any
 
-from lpqld.errors import ConfigError
+from lpqld.errors import ConfigError, DataError
 from lpqld.location import TEMPORARY_SUFFIX, Location, RemotePath, check_local
 
 
@@ -37,6 +38,23 @@ def write_atomically(path: Location, content: bytes) -> None:
         raise ConfigError(
             f"cannot write {path}: {error.strerror or error}. Choose a folder with space that you may write to"
         ) from error
+
+
+def read_part(path: Location, num_bytes: int) -> tuple[bytes, int]:
+    """At most the first `num_bytes` of a label set's file, and the size of all of it.
+
+    Raises:
+        DataError: it is not there, or cannot be read; the message names it.
+    """
+    try:
+        if isinstance(path, Path) and path.exists() and not path.is_file():
+            raise DataError(f"{path}: not a file; the label set is incomplete")
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            return file.read(min(size, num_bytes)), size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); the label set is incomplete") from error
 
 
 def sweep_temporary_files(folder: Location) -> None:

@@ -7,27 +7,29 @@ smaller set keeps the views that its labels need: its own, and those mixed into 
 from __future__ import annotations
 
 import hashlib
-import os
-import struct
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.bitpack import pack, packed_size, unpack
 from lpqld.errors import DataError
 from lpqld.location import Location
+from lpqld.store import read_part
+from lpqld.view_table_layout import (
+    CUTMIX,
+    CUTOUT,
+    MIXUP,
+    RANK,
+    CropUnit,
+    TableLayout,
+    crops_as_integers,
+    crops_from_integers,
+)
 
-CropUnit = Literal["pixel", "half", "single"]
-_MAGIC = b"LPQV"
-# Magic, version, crop unit, flags, views, batches, images, side, largest batch, largest rank.
 VIEWS_FILE = "views.lpqld"
 MAX_TABLE_BYTES = 2**33
-_HEADER = struct.Struct("<4sHBBIIIIII")
-_VERSION = 1
-_CUTMIX, _MIXUP, _CUTOUT, _RANK = 1, 2, 4, 8
 _CUTOUT_COLUMNS = 7  # centre and size in pixels, then red, green, blue from 0 to 255
 
 
@@ -209,11 +211,11 @@ class ViewTable:
     def content(self) -> bytes:
         """The bytes of a file; `from_bytes` is the inverse."""
         flags = (
-            (_MIXUP if self.boxes is None else _CUTMIX) * (self.partners is not None)
-            | _CUTOUT * (self.cutouts is not None)
-            | _RANK * (self.ranks is not None)
+            (MIXUP if self.boxes is None else CUTMIX) * (self.partners is not None)
+            | CUTOUT * (self.cutouts is not None)
+            | RANK * (self.ranks is not None)
         )
-        layout = _Layout(
+        layout = TableLayout(
             unit=get_args(CropUnit).index(self.crop_unit),
             flags=flags,
             num_views=len(self),
@@ -226,7 +228,7 @@ class ViewTable:
         columns = {
             "batch_sizes": self.batch_sizes - 1,
             "rows": self.rows,
-            "crops": _as_integers(self.crops, self.crop_unit),
+            "crops": crops_as_integers(self.crops, self.crop_unit),
             "flips": self.flips,
             "labelled": self.labelled,
             "partners": self.partners,
@@ -236,8 +238,7 @@ class ViewTable:
             "colours": None if self.cutouts is None else self.cutouts[:, 4:],
             "ranks": self.ranks,
         }
-        parts = (pack(columns[name].astype(np.int64), bits) for name, (_, bits) in layout.columns().items())  # type: ignore[union-attr]
-        return layout.to_bytes() + b"".join(parts)
+        return layout.pack({name: column for name, column in columns.items() if column is not None})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> ViewTable:
@@ -246,22 +247,13 @@ class ViewTable:
         Raises:
             DataError: they are none, or damaged.
         """
-        layout = _Layout.from_bytes(content)
-        columns: dict[str, Any] = {}
-        place = _HEADER.size
-        for name, (shape, bits) in layout.columns().items():
-            count = int(np.prod(shape))
-            end = place + packed_size(count, bits)
-            columns[name] = unpack(content[place:end], count, bits).reshape(shape)
-            if pack(columns[name], bits) != content[place:end]:
-                raise DataError(f"damaged: {name} end in other than zeros")
-            place = end
+        layout, columns = TableLayout.unpack(content)
         unit: CropUnit = get_args(CropUnit)[layout.unit]
         columns["batch_sizes"] += 1
         largest = columns["batch_sizes"].max(), columns["ranks"].max() if "ranks" in columns else 0
         if largest != (layout.largest_batch, layout.largest_rank):
             raise DataError("damaged: the header of a table of views says of its columns what is not so")
-        columns["crops"] = _from_integers(columns["crops"], unit)
+        columns["crops"] = crops_from_integers(columns["crops"], unit)
         columns |= {name: columns[name].astype(bool) for name in ("flips", "labelled")}
         if "lams" in columns:
             columns["lams"] = columns["lams"].astype(np.uint32).view(np.float32)
@@ -277,13 +269,7 @@ def read_table(folder: Location, num_bytes: int, sha256: str) -> ViewTable:
         DataError: it is missing, truncated, damaged or another's; the message names the file.
     """
     path = folder / VIEWS_FILE
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            content = file.read(min(size, num_bytes))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); the label set is incomplete") from error
+    content, size = read_part(path, num_bytes)
     if size != num_bytes:
         raise DataError(f"{path}: {size} bytes, the manifest says {num_bytes}; it is damaged or another label set's")
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -292,78 +278,6 @@ def read_table(folder: Location, num_bytes: int, sha256: str) -> ViewTable:
         return ViewTable.from_bytes(content)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What a table's header says, and which columns follow it."""
-
-    unit: int
-    flags: int
-    num_views: int
-    num_batches: int
-    num_images: int
-    side: int
-    largest_batch: int
-    largest_rank: int
-
-    def to_bytes(self) -> bytes:
-        return _HEADER.pack(_MAGIC, _VERSION, *vars(self).values())
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> _Layout:
-        """The header of a table; its columns fill the rest of `content` exactly."""
-        if len(content) < _HEADER.size or content[:4] != _MAGIC:
-            raise DataError("not a table of views, or damaged: its header does not begin as one")
-        _, version, *numbers = _HEADER.unpack(content[: _HEADER.size])
-        if version != _VERSION:
-            raise DataError(f"a table of views of version {version}; this lpqld reads {_VERSION}")
-        layout = cls(*numbers)
-        known = layout.unit < len(get_args(CropUnit)) and layout.flags < 2 * _RANK
-        known &= layout.flags & (_CUTMIX | _MIXUP) != _CUTMIX | _MIXUP
-        if not known or not 0 < layout.num_batches <= layout.num_views or not layout.num_images or not layout.side:
-            raise DataError("damaged: a table of views whose header says what none has")
-        size = _HEADER.size + sum(packed_size(int(np.prod(shape)), bits) for shape, bits in layout.columns().values())
-        if len(content) != size:
-            raise DataError(f"damaged: a table of views of {len(content)} bytes, its header describes {size}")
-        return layout
-
-    def columns(self) -> dict[str, tuple[tuple[int, ...], int]]:
-        """Shape, and bits of each number, of every column."""
-        place, pixel = (self.largest_batch - 1).bit_length(), self.side.bit_length()
-        crop = {"pixel": pixel, "half": 16, "single": 32}[get_args(CropUnit)[self.unit]]
-        found: dict[str, tuple[tuple[int, ...], int]] = {
-            "batch_sizes": ((self.num_batches,), place),
-            "rows": ((self.num_views,), (self.num_images - 1).bit_length()),
-            "crops": ((self.num_views, 4), crop),
-            "flips": ((self.num_views,), 1),
-            "labelled": ((self.num_views,), 1),
-        }
-        if self.flags & (_CUTMIX | _MIXUP):
-            found["partners"] = (self.num_views,), place
-            found["lams"] = (self.num_batches,), 32
-        if self.flags & _CUTMIX:
-            found["boxes"] = (self.num_batches, 4), pixel
-        if self.flags & _CUTOUT:
-            found["cutouts"] = (self.num_views, 4), pixel
-            found["colours"] = (self.num_views, 3), 8
-        if self.flags & _RANK:
-            found["ranks"] = (self.num_views,), self.largest_rank.bit_length()
-        return found
-
-
-def _as_integers(crops: NDArray[np.float32], unit: CropUnit) -> NDArray[np.integer[Any]]:
-    if unit == "pixel":
-        return crops.astype(np.int64)
-    return crops.astype(np.float16).view(np.uint16) if unit == "half" else crops.view(np.uint32)
-
-
-def _from_integers(numbers: NDArray[np.int64], unit: CropUnit) -> NDArray[np.float32]:
-    if unit == "pixel":
-        return numbers.astype(np.float32)
-    if unit == "half":
-        return numbers.astype(np.uint16).view(np.float16).astype(np.float32)
-    return numbers.astype(np.uint32).view(np.float32)
 
 
 def _taken(column: NDArray[Any] | None, index: NDArray[np.bool_]) -> NDArray[Any] | None:

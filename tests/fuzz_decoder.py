@@ -1,12 +1,13 @@
 """Coverage-guided fuzzing of everything that reads a label set's bytes: `make fuzz`, or `make fuzz SECONDS=600`.
 
-Whatever the bytes, a payload, a shard or a manifest gives a usable label set or a `DataError`: no other exception, no
-hang, no memory beyond what the claim in the manifest allows. numba's functions run as plain Python here, so that the
-fuzzer sees their branches; they are the same functions.
+Whatever the bytes, a payload, a shard, a manifest, a table of views or another project's batch of labels gives what is
+usable or a `DataError`: no other exception, no hang, no memory beyond what the claim in the manifest allows. numba's
+functions run as plain Python here, so that the fuzzer sees their branches; they are the same functions.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -19,16 +20,24 @@ os.environ["NUMBA_DISABLE_JIT"] = "1"
 import atheris
 
 with atheris.instrument_imports(
-    include=["lpqld.codec", "lpqld.fields", "lpqld.manifest", "lpqld.shards", "lpqld.spec"]
+    include=[
+        *("lpqld.codec", "lpqld.fields", "lpqld.manifest", "lpqld.shards", "lpqld.spec"),
+        *("lpqld.view_table", "lpqld.view_table_layout", "lpqld.fkd_batch", "lpqld.safe_load"),
+    ]
 ):
     import numpy as np
+    import torch
 
     from lpqld.codec import Codec, Dense, Hard, Logits, LowRank, TopK
     from lpqld.errors import DataError
+    from lpqld.fkd_batch import read_batch
     from lpqld.manifest import Manifest
+    from lpqld.view_table import VIEWS_FILE, ViewTable
 
 _LOGITS = (np.random.default_rng(0).standard_normal((8, 24)) * 4).astype(np.float32)
-_MANIFEST = Path(__file__).parent / "golden" / "v1-topk-tail" / "manifest.json"
+_GOLDEN = Path(__file__).parent / "golden"
+_MANIFEST = _GOLDEN / "v1-topk-tail" / "manifest.json"
+_SIDE, _CLASSES = 224, 24
 CODECS: tuple[Codec, ...] = (
     TopK(1, 0.25),
     TopK(2, 0.25),
@@ -102,7 +111,42 @@ def decode_manifest(data: bytes) -> None:
         return
 
 
-TARGETS = {"payload": decode_payload, "manifest": decode_manifest}
+def decode_table(data: bytes) -> None:
+    """A table of views past its checksum: where it is one, its order is one of its labelled views."""
+    try:
+        table = ViewTable.from_bytes(data)
+    except DataError:
+        return
+    assert sorted(table.order.tolist()) == np.flatnonzero(table.labelled).tolist()
+    assert ViewTable.from_bytes(table.content).content == table.content == data
+
+
+def decode_batch(data: bytes) -> None:
+    """A batch file of another project."""
+    try:
+        batch = read_batch(data, "batch_0.tar", side=_SIDE, num_classes=_CLASSES)
+    except DataError:
+        return
+    assert len(batch.logits) == len(batch) == len(batch.flips)
+    assert np.isfinite(batch.logits.astype(np.float32)).all()
+    assert batch.ids is None or ((batch.ids >= 0) & (batch.ids < _CLASSES)).all()
+    assert batch.partners is None or ((batch.partners >= 0) & (batch.partners < len(batch))).all()
+
+
+TARGETS = {"payload": decode_payload, "manifest": decode_manifest, "table": decode_table, "batch": decode_batch}
+
+
+def good_batch(top_k: bool) -> bytes:
+    """A batch as SRe2L's descendants save them."""
+    count, kept = 2, 3 if top_k else _CLASSES
+    crops = torch.tensor([[0.0, 0.0, 0.5, 0.5]] * count, dtype=torch.float16)
+    logits = torch.from_numpy(_LOGITS[:count, :kept]).half()
+    ids = [torch.arange(kept, dtype=torch.int16).repeat(count, 1)] if top_k else []
+    box = torch.tensor([10, 20, 122, 132], dtype=torch.uint8)
+    flips, partners = torch.tensor([True, False]), torch.tensor([1, 0], dtype=torch.uint8)
+    buffer = io.BytesIO()
+    torch.save([crops, flips, partners, 0.75, list(box), logits, *ids], buffer)
+    return buffer.getvalue()
 
 
 def write_seeds(folder: Path) -> None:
@@ -111,6 +155,10 @@ def write_seeds(folder: Path) -> None:
     for index, codec in enumerate(CODECS):
         hints = np.zeros((8, 1), dtype=np.int32)
         (folder / f"payload-{index}").write_bytes(codec.encode(_LOGITS, hints=hints) + bytes([0, 24, 8, index]))
+    for path in _GOLDEN.glob(f"v2-*/{VIEWS_FILE}"):
+        (folder / f"table-{path.parent.name}").write_bytes(path.read_bytes())
+    for top_k in (False, True):
+        (folder / f"batch-{top_k}").write_bytes(good_batch(top_k))
     for key, value in good_manifest().items():
         (folder / f"manifest-{key}").write_text(json.dumps({key: value}))
 

@@ -1,11 +1,9 @@
 """Label folders of other projects: real ones, every way in which they can be wrong, and back again."""
 
-import io
 import json
 import os
 import pickle
 import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ from lpqld.dataset import ViewDataset
 from lpqld.errors import ConfigError, DataError
 from lpqld.fidelity import largest_difference, total_variation
 from lpqld.fkd import BATCH_INDICES, EPOCH_INDICES
-from lpqld.fkd_batch import read_batch
 from lpqld.fkd_export import export_fkd
 from lpqld.fkd_import import import_fkd
 from lpqld.images import ImageSet
@@ -28,50 +25,15 @@ from lpqld.select import reordered
 from lpqld.teacher import load_teacher
 from lpqld.views import ViewRule
 from tests.checks import made_up_labels
+from tests.fkd_batches import BATCH, batch, saved
 
 CPU = torch.device("cpu")
-SIDE, CLASSES, BATCH = 8, 10, 4
 REAL = {
     "lpqld-in1k-mr50": (1000, "batches"),
     "lpqld-in21k-cutout-mr100": (1000, "batches"),
     "lpld-in1k-epochs": (100, "epochs"),
 }
 every_real = pytest.mark.parametrize("name", REAL)
-
-
-def batch(count: int = BATCH, *, k: int | None = 3, num_classes: int = CLASSES, side: int = SIDE) -> list[Any]:
-    """The fields of a batch as the LPQLD reference writes them: CutMix, flips, top k."""
-    generator = np.random.default_rng(count)
-    crops = torch.tensor([[1, 2, 5, 4]] * count) / side
-    logits = torch.from_numpy(np.sort(generator.normal(size=(count, k or num_classes)))[:, ::-1].astype(np.float16))
-    fields = [
-        crops.half(),
-        torch.tensor([True, False] * count)[:count],
-        torch.arange(count).flip(0).to(torch.uint8),
-        0.5,
-        [torch.tensor(edge, dtype=torch.uint8) for edge in (1, 2, 5, 6)],
-        logits,
-    ]
-    if k is not None:
-        ids = np.stack([generator.permutation(num_classes)[:k] for _ in range(count)])
-        fields.append(torch.from_numpy(ids.astype(np.int16)))
-    return fields
-
-
-def saved(fields: object) -> bytes:
-    sink = io.BytesIO()
-    torch.save(fields, sink)
-    return sink.getvalue()
-
-
-def changed(place: int, value: object, **options: Any) -> bytes:
-    fields = batch(**options)
-    fields[place] = value
-    return saved(fields)
-
-
-def read(content: bytes, *, side: int = SIDE, num_classes: int = CLASSES) -> Any:
-    return read_batch(content, "batch_7.tar", side=side, num_classes=num_classes)
 
 
 @pytest.fixture(scope="module")
@@ -205,86 +167,6 @@ class TestHarm:
             import_fkd(folder, digits, tmp_path / "out")
         assert not target.exists()
         assert pickle.dumps(Harm())
-
-    def test_a_plain_pickle_is_refused(self):
-        with pytest.raises(DataError, match=r"batch_7.tar: not a batch of labels: expected a zip"):
-            read(pickle.dumps([1, 2]))
-
-    def test_a_bomb_is_refused_before_it_is_unpacked(self):
-        sink = io.BytesIO()
-        with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("bomb/data/0", bytes(2**30 + 1))
-        assert len(sink.getvalue()) < 2**21
-        with pytest.raises(DataError, match=r"claims 1,073,741,.* bytes when unpacked"):
-            read(sink.getvalue())
-
-    @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.9])
-    def test_a_part_is_damaged(self, keep):
-        content = saved(batch())
-        with pytest.raises(DataError, match=r"batch_7.tar: (not a batch|damaged)"):
-            read(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
-
-
-class TestFields:
-    def test_all_of_a_batch(self):
-        found = read(saved(batch()))
-        assert found.box == (1, 2, 5, 6)
-        assert found.partners.tolist() == [3, 2, 1, 0]
-        assert (len(found), found.lam, found.crop_type, found.cutouts) == (4, 0.5, "half", None)
-
-    @pytest.mark.parametrize(
-        ("place", "value", "message"),
-        [
-            (0, torch.zeros(3, 4), "4 labels of 3 views"),
-            (0, [1, 2], "crops must be a tensor"),
-            (1, torch.zeros(4, 3), "flips have shape"),
-            (2, torch.tensor([0, 1, 2, 9]), "partner 9 of a batch of 4"),
-            (2, torch.tensor([0]), "partners have shape"),
-            (4, [1, 2, 3], "a box of 3 numbers"),
-            (4, [5, 2, 1, 6], r"box \(5, 2, 1, 6\) of views of 8 pixels"),
-            (5, torch.full((4, 3), torch.nan), "NaN or infinite"),
-            (6, torch.full((4, 3), 2, dtype=torch.int16), "names a class twice"),
-            (6, torch.tensor([[0, 1, 12]] * 4), "class 12, and the images have 10"),
-            (6, torch.zeros(4, 2), "class ids have shape"),
-        ],
-    )
-    def test_wrong_ones_are_named(self, place, value, message):
-        with pytest.raises(DataError, match=f"batch_7.tar: .*{message}"):
-            read(changed(place, value))
-
-    def test_fewer_classes_without_ids(self):
-        with pytest.raises(DataError, match="logits of 4 classes and no class ids; the images have 10"):
-            read(saved(batch(k=None, num_classes=4)))
-
-    def test_class_ids_beyond_16_bits_signed_are_repaired(self):
-        ids = torch.tensor([[40_000, 1, 65_000]] * 4).to(torch.int16)
-        assert read(changed(6, ids), num_classes=65_001).ids[0].tolist() == [40_000, 1, 65_000]
-        with pytest.raises(DataError, match="class -25536"):
-            read(changed(6, ids), num_classes=30_000)
-        with pytest.raises(DataError, match="stored in 16 bits, which wraps above 65536"):
-            read(changed(6, ids), num_classes=70_000)
-
-    def test_partners_of_a_large_batch_are_lost(self):
-        with pytest.raises(DataError, match="partners of a batch of 300 were stored in 8 bits, which wraps above 256"):
-            read(saved(batch(300)))
-        wide = batch(300)
-        wide[2] = torch.arange(300)
-        assert len(read(saved(wide))) == 300
-
-    @pytest.mark.parametrize(
-        ("box", "lam"),
-        [((136, 0, 256, 128), 0.75), ((0, 0, 256, 256), 0.0), ((238, 0, 256, 22), 0.99), ((0,) * 4, 1.0)],
-    )
-    def test_a_box_that_wrapped_at_256_is_repaired(self, box, lam):
-        fields = batch(side=256)
-        fields[3], fields[4] = lam, [torch.tensor(edge % 256, dtype=torch.uint8) for edge in box]
-        assert read(saved(fields), side=256).box == box
-
-    def test_a_box_that_wrapped_and_may_be_several_is_refused(self):
-        fields = batch(side=300)
-        fields[3], fields[4] = None, [torch.tensor(edge, dtype=torch.uint8) for edge in (10, 10, 40, 40)]
-        with pytest.raises(DataError, match="8 bits, which wrap at a side of 300"):
-            read(saved(fields), side=300)
 
 
 class TestFolder:
