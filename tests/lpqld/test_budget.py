@@ -71,7 +71,7 @@ def check_filled(labels: Labels, codec: Codec, budget: int, filled: EncodedLabel
 
 
 class TestBudget:
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(codec=SMALLER, share=st.floats(0, 1.1), wide=st.booleans())
     def test_a_budget_is_filled_and_never_exceeded(self, codec, share, wide):
         labels = widening_labels() if wide else LABELS

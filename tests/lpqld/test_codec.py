@@ -80,7 +80,7 @@ def codecs_with_logits(draw: st.DrawFn) -> tuple[Codec, np.ndarray]:
     return draw(st.one_of(st.just(Dense(step)), top)), logits
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(codecs_with_logits())
 def test_promises_hold_for_any_logits(case):
     codec, logits = case
@@ -88,7 +88,7 @@ def test_promises_hold_for_any_logits(case):
         check(codec, logits)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(codecs_with_logits(), st.data())
 def test_recoding_to_fewer_classes_keeps_the_teachers_argmax(case, data):
     codec, logits = case
@@ -181,7 +181,7 @@ class TestTopK:
         with pytest.raises(ConfigError):
             TopK(k, step)
 
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(codecs_with_logits(), st.data())
     def test_the_choice_of_the_largest_is_that_of_a_plain_sort(self, case, data):
         logits = case[1]
@@ -235,7 +235,7 @@ class TestDamage:
         check_valid(back, num_classes)
         return True
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(
         codec=st.sampled_from(list(CODECS.values())),
         payload=st.binary(max_size=120),
@@ -245,7 +245,7 @@ class TestDamage:
     def test_random_bytes(self, codec, payload, num_views, num_classes):
         self.attempt(codec, payload, num_views, num_classes)
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(codec=st.sampled_from(list(CODECS.values())), content=st.binary(min_size=100, max_size=400), data=st.data())
     def test_random_bytes_of_the_right_length(self, codec, content, data):
         num_classes = data.draw(st.integers(max(2, codec.kept(10)), 20))

@@ -36,7 +36,7 @@ class TestSize:
 
 
 class TestPruning:
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(codec=SMALLER, num_views=st.integers(30, 600))
     def test_what_is_kept_are_the_first_labels(self, codec, num_views):
         whole, pruned = encode(LABELS, codec).decode(), encode(LABELS, codec, num_views=num_views).decode()

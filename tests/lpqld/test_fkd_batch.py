@@ -130,7 +130,7 @@ class TestFields:
         with pytest.raises(DataError, match="8 bits, which wrap at a side of 300"):
             read(saved(fields), side=300)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(place=st.integers(0, 6), value=ANYTHING, more=st.lists(ANYTHING, max_size=2))
     def test_whatever_is_in_their_place_is_a_batch_or_refused(self, place, value, more):
         fields = batch()

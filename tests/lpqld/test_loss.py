@@ -60,7 +60,7 @@ class TestTargets:
 
 
 class TestLoss:
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         st.integers(0, 10**6),
         st.integers(2, 40),

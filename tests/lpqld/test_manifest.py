@@ -166,7 +166,7 @@ def paths(document: object, above: tuple = ()) -> list[tuple]:
 class TestAnyDocument:
     """With a checksum that matches, a document is a manifest or wrong data; it is never anything else."""
 
-    @settings(deadline=None, max_examples=400)
+    @settings(max_examples=400)
     @given(st.sampled_from(paths({k: v for k, v in DOCUMENT.items() if k != "sha256"})), JSON | st.just(...))
     def test_any_value_in_any_place(self, tmp_path_factory, path, value):
         document = json.loads(canonical_json(DOCUMENT))
@@ -179,7 +179,7 @@ class TestAnyDocument:
             target[path[-1]] = None if value is ... else value
         self.check(tmp_path_factory, document)
 
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(st.dictionaries(st.sampled_from([*DOCUMENT]) | st.text(max_size=5), JSON, max_size=20))
     def test_any_object(self, tmp_path_factory, document):
         self.check(tmp_path_factory, {**document, "format": "lpqld-labels", "version": 1})

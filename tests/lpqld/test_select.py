@@ -86,7 +86,7 @@ def label_sets(draw: st.DrawFn) -> Labels:
 
 class TestOrder:
     @every_selection
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(labels=label_sets())
     def test_the_order_is_that_of_a_plain_reference(self, by, labels):
         found, expected = reordered(labels, by), plain_order(labels, by)
@@ -94,7 +94,7 @@ class TestOrder:
         assert found.view_numbers.tolist() == [position // labels.spec.num_images for position in expected]
         assert equal_logits(found.logits, labels.logits.take(np.array(expected)))
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(labels=label_sets(), before=st.sampled_from(SELECTIONS), by=st.sampled_from(SELECTIONS[1:]), data=st.data())
     def test_a_selected_and_pruned_set_can_be_selected_from_again(self, labels, before, by, data):
         count = data.draw(st.integers(labels.spec.num_images, labels.spec.num_views))

@@ -94,7 +94,7 @@ class TestSizes:
             assert sizes.num_bytes(count) == encode(SELECTED["classes"], codec, num_views=count).num_bytes
 
     @every_codec
-    @settings(deadline=None, max_examples=15)
+    @settings(max_examples=15)
     @given(share=st.floats(0, 1.1))
     def test_a_budget_is_filled_and_never_exceeded(self, codec, share):
         labels = SELECTED["confidence"]
@@ -168,7 +168,6 @@ class TestDamage:
             with pytest.raises(DataError, match=f"{length - 24} bytes are not 170 view numbers"):
                 decode_shard(SPEC, 1, content[:length])
 
-    @settings(deadline=None)
     @given(st.binary(max_size=300), st.booleans())
     def test_any_bytes_are_labels_or_wrong_data(self, content, body, numbers):
         start = 24 + NUMBERS if numbers else 24

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lpqld.codec import Dense, TopK
@@ -45,7 +45,6 @@ class TestRoundTrip:
             assert again(selected).fingerprint == selected.fingerprint
         assert "select" not in spec.to_json()
 
-    @settings(deadline=None)
     @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.booleans())
     def test_classes_come_back_in_any_order(self, labels, in_order):
         images = image_set(sorted(labels) if in_order else labels, num_classes=6)
@@ -54,7 +53,6 @@ class TestRoundTrip:
         assert again(spec).image_classes.tolist() == images.labels.tolist()
         assert again(spec).image_classes.dtype == np.int32
 
-    @settings(deadline=None)
     @given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=40, unique=True))
     def test_ids_come_back_whatever_they_are(self, ids):
         spec = made_up_labels(image_set([0] * len(ids), ids), 1).spec
@@ -74,7 +72,6 @@ class TestRoundTrip:
         packed = ImagesRef.of(image_set(np.repeat(np.arange(200), 5).tolist(), ids)).ids
         assert packed.bits == 13 < max(ids).bit_length()
 
-    @settings(deadline=None)
     @given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.integers(1, 5))
     def test_hints_are_the_classes_of_every_views_image_and_partner(self, labels, views_per_image):
         images = image_set(labels)

@@ -28,7 +28,6 @@ class TestSchedules:
         expected = [plain_step(epoch, num_epochs, 20, 2) for epoch in range(num_epochs)]
         assert [schedule(epoch) for epoch in range(num_epochs)] == pytest.approx(expected)
 
-    @settings(deadline=None)
     @given(st.integers(1, 5000), st.data())
     def test_steps_fall_in_the_right_epoch_for_any_length(self, num_epochs, data):
         tenth = data.draw(st.integers(0, 9))
@@ -120,7 +119,7 @@ CASES = st.builds(
 
 
 class TestFit:
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(CASES)
     def test_the_fitted_temperature_is_that_of_a_dense_search(self, made):
         logits, ids, probabilities, targets = made
@@ -169,7 +168,7 @@ def grid_search(logits: torch.Tensor, ids: torch.Tensor, probabilities: torch.Te
 
 
 class TestGrid:
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(CASES)
     def test_the_papers_search_is_that_of_a_plain_one(self, made):
         logits, ids, probabilities, targets = made

@@ -77,7 +77,7 @@ class TestDrawing:
         assert (mixup.lam.astype(np.float64) * 65536).tolist() == GOLDEN["lam"]
 
     @EVERY_RULE
-    @settings(deadline=None, max_examples=25)
+    @settings(max_examples=25)
     @given(seed=st.integers(0, 2**64 - 1), positions=st.lists(st.integers(0, 500), min_size=1, max_size=12))
     def test_a_view_does_not_depend_on_its_batch(self, rule, seed, positions):
         views = Views(IMAGES, rule, seed)
@@ -86,7 +86,7 @@ class TestDrawing:
             assert equal(together.take(slice(place, place + 1)), views.draw(np.array([position])))
 
     @EVERY_RULE
-    @settings(deadline=None, max_examples=25)
+    @settings(max_examples=25)
     @given(seed=st.integers(0, 2**32), order=st.permutations(list(range(IMAGES.num_images))))
     def test_a_view_depends_on_seed_id_and_number_only(self, rule, seed, order):
         """But for the partner, which is one of the set's images."""
@@ -107,7 +107,7 @@ class TestDrawing:
             assert np.array_equal(getattr(first, name), getattr(second, name)[index]), name
 
     @EVERY_RULE
-    @settings(deadline=None, max_examples=25)
+    @settings(max_examples=25)
     @given(seed=st.integers(0, 2**64 - 1))
     def test_crops_lie_inside_the_image_and_keep_the_area(self, rule, seed):
         params = Views(IMAGES, rule, seed).draw(np.arange(200))
@@ -136,7 +136,7 @@ class TestDrawing:
         assert not still.partner_flip.any()
 
     @given(seed=st.integers(0, 2**64 - 1), counts=st.lists(st.integers(0, 5), min_size=1, max_size=5))
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     def test_partners_have_the_same_or_a_lower_rank(self, seed, counts):
         images = made_up([*counts, 2])
         params = Views(images, ViewRule(), seed).draw(np.arange(20 * images.num_images))
@@ -210,7 +210,7 @@ class TestOrder:
         extra=st.integers(0, 30),
         seed=st.integers(0, 2**32),
     )
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     def test_an_epoch_reads_every_image_once_and_no_view_again_before_all_were_read(self, counts, extra, seed):
         images = made_up(counts)
         views, num_labels = Views(images, ViewRule(), 0), images.num_images + extra
