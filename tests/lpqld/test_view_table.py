@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lpqld.errors import DataError
@@ -194,7 +194,6 @@ class TestEpochs:
         found = table(seed, **options)  # type: ignore[arg-type]
         return StoredViews(images.take(np.arange(found.num_images)), found)
 
-    @settings(deadline=None)  # the first example reads the images
     @given(seed=st.integers(0, 1000))
     def test_each_image_with_labels_once_and_all_its_views_before_any_repeats(self, seed):
         views = self.views(seed)
