@@ -12,22 +12,20 @@ import json
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import ray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from commands import lpqld
 from data_sets import DATA_SETS, DataSet
 from label_students import cpu_name, versions
-from real_data import DATA
 from rows import Row, rows_of
 
 from lpqld.store import write_atomically
@@ -92,12 +90,12 @@ class Table:
         (shared / "whole.yaml").write_text(_WHOLE)
         for made, command in self.data.preparation().items():
             if made != "all" and not (shared / made).exists():
-                self.lpqld(command, shared)
+                lpqld(command, shared)
             link = self.folder / made
             if made != "all" and not link.is_symlink():
                 link.symlink_to(shared.absolute() / made)
             if made == "all" and not link.exists():
-                self.lpqld(command, self.folder)
+                lpqld(command, self.folder)
 
     def run(self, row: Row) -> None:
         """Compress and train, unless that was done."""
@@ -114,13 +112,13 @@ class Table:
             commands.append(["compress", row.source, labels, *options_of(options)])
             if not (self.folder / labels / "manifest.json").exists():
                 shutil.rmtree(self.folder / labels, ignore_errors=True)
-                self.lpqld(commands[-1], self.folder)
-            facts = self.lpqld(["inspect", labels], self.folder)
+                lpqld(commands[-1], self.folder)
+            facts = lpqld(["inspect", labels], self.folder)
         images = self.data.train if row.images == "real" else row.images
         train = ["train", "--images", images, "--labels", labels, "--eval", self.data.test, "--val", self.data.train]
         options = {**self.data.recipe, "epochs": str(self.data.epochs), "seeds": str(self.seeds), **row.train}
         commands.append([*train, *options_of(options)])
-        trained = self.lpqld([*commands[-1], "--address", self.address], self.folder)
+        trained = lpqld([*commands[-1], "--address", self.address], self.folder)
         document = {
             "row": row.name,
             "commands": [" ".join(["lpqld", *command]) for command in commands],
@@ -131,22 +129,6 @@ class Table:
             "versions": versions(),
         }
         write_atomically(path, json.dumps(document, indent=2).encode())
-
-    def lpqld(self, command: list[str], folder: Path) -> dict[str, Any]:
-        """What a command says with --json, run in a folder."""
-        print("lpqld", *command, file=sys.stderr, flush=True)
-        line = [part.replace("{data}", str(DATA)) for part in command]
-        done = subprocess.run(
-            [sys.executable, "-m", "cli.main", *line, "--json"],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise SystemExit(f"failed with {done.returncode}: lpqld {' '.join(command)}")
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
 
 
 def options_of(options: Mapping[str, str]) -> list[str]:
