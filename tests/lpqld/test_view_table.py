@@ -12,6 +12,7 @@ from lpqld.errors import DataError
 from lpqld.images import ImageSet
 from lpqld.stored_views import StoredOrder, StoredViews
 from lpqld.view_table import ViewTable
+from tests.lpqld.plain_table import read_table
 
 
 def table(
@@ -90,6 +91,17 @@ class TestBytes:
             assert columns(again) == columns(one)
             assert again.content == one.content
             assert (again.num_images, again.side, again.crop_unit) == (one.num_images, one.side, one.crop_unit)
+
+    @kinds
+    @given(seed=st.integers(0, 2**32))
+    def test_a_reader_made_from_the_docs_finds_the_same(self, mix, cutout, unit, seed):
+        found = table(seed, mix=mix, cutout=cutout, unit=unit)
+        smaller = found.reordered(np.arange(len(found.order))).first(max(1, len(found) // 2))
+        for one in (found, smaller):
+            plain = read_table(one.content)
+            assert {name: plain.get(name) for name in columns(one)} == columns(one)
+            assert (plain["num_images"], plain["side"], plain["crop_unit"]) == (one.num_images, one.side, unit)
+            assert plain["order"] == one.order.tolist()
 
     def test_views_on_pixels_take_few_bytes(self):
         generator = np.random.default_rng(0)
