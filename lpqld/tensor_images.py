@@ -236,7 +236,7 @@ def _flattened(value: Any, name: str, depth: int) -> Iterator[tuple[str, NDArray
 
 def _of_hdf5(file: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     try:
-        import h5py  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: PLC0415
+        import h5py  # noqa: PLC0415  (optional)
     except ImportError as error:
         raise ConfigError(f"{file}: reading HDF5 needs the package h5py: pip install h5py") from error
     found: list[tuple[str, NDArray[Any]]] = []
