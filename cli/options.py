@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 IMAGES_HELP = (
     "Images: a Parquet file, a folder or glob of them, an image folder, a folder that lpqld wrote (each a path or a "
-    "URI such as s3://bucket/images), hub:OWNER/NAME:SPLIT (Hugging Face), or digits, digits:train, digits:val, digits:test."
+    "URI such as s3://bucket/images), hub:OWNER/NAME:SPLIT (Hugging Face), or digits, digits:train, digits:val, "
+    "digits:test."
 )
 
 
