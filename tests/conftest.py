@@ -86,8 +86,8 @@ def started(line: Iterable[object], out: Path, err: Path) -> Iterator[subprocess
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes], err: Path) -> None:
-    """Wait for something that `process` does; fail where it ends or two minutes pass without."""
-    deadline = time.monotonic() + 120
+    """Wait for something that `process` does; fail where it ends or five minutes pass without."""
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, err.read_text()
         assert time.monotonic() < deadline
