@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import nn
 from lpqld import architectures
 from lpqld.classes import few
 from lpqld.errors import ConfigError, DataError
+from lpqld.safe_load import load_tensors
 from lpqld.teacher_spec import METADATA_KEY, TeacherSpec
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".th", ".bin", ".tar")
@@ -42,15 +42,10 @@ def read_weights(path: Path) -> tuple[Weights, TeacherSpec | None]:
             " suffix; rename it to what it is"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        content = load_tensors(str(path))
+    except DataError as error:
         raise DataError(
-            f"{path} is not a safe file of weights and was not loaded: {_reason(error)}. Save its state dict alone"
-            " (torch.save(model.state_dict(), ...)) or as safetensors"
-        ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} cannot be read as torch weights: {_reason(error)}. Download or save it again"
+            f"{path}: {error}. Download it again, or save its state dict alone (torch.save(model.state_dict(), ...))"
         ) from error
     return _unwrap(path, content), None
 
@@ -110,13 +105,6 @@ def fill(path: Path, architecture: str, model: nn.Module, weights: Weights) -> N
     if problems:
         raise DataError(f"{path} does not fit {architecture}: {few(problems, 4)}; check the architecture")
     model.load_state_dict(weights, strict=False)
-
-
-def _reason(error: BaseException) -> str:
-    """The line of torch's explanation that names the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    named = [line for line in lines if "WeightsUnpickler error" in line or "Unsupported" in line]
-    return ((named or lines or [type(error).__name__])[0])[:300]
 
 
 def _unwrap(path: Path, content: Any) -> Weights:
