@@ -146,6 +146,11 @@ def fit(
     keep_every: Annotated[
         int | None, typer.Option("--keep-every", min=1, help="Also keep a checkpoint every N epochs (experts).")
     ] = None,
+    keep_at: Annotated[
+        str | None,
+        typer.Option("--keep-at", help="Also keep checkpoints after these epochs: 1,5,20, or log:8 for 8 in log time."),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many, each from a seed of its own, on Ray.")] = 1,
     size: options.Size = None,
     lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 3e-3,
     batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Images per step.")] = 128,
@@ -155,30 +160,46 @@ def fit(
 ) -> Answer:
     """Train a teacher from scratch, and keep checkpoints along the way (experts).
 
-    Example: lpqld teacher fit --images digits:train --eval digits:test --arch convnet --out teacher.safetensors
+    After an interruption the same command goes on from where it was. With --seeds, the teachers are OUT-seed0,
+    OUT-seed1 and so on. Examples:
+
+    lpqld teacher fit --images digits:train --eval digits:test --arch convnet --out teacher.safetensors
+
+    lpqld teacher fit --images digits:train --eval digits:test --arch convnet --keep-at log:8 --seeds 4 --out
+    experts/digits.safetensors
     """
+    from lpqld.fit import epochs_to_keep
     from lpqld.images import ImageSet
-    from sweeps.experts import fit_and_save
+    from sweeps.experts import Fit, fit_experts
+    from sweeps.result import Accuracy
 
     target = out or root / f"teacher-{arch}.safetensors"
     if target.suffix != ".safetensors":
         raise ConfigError(f"--out {target}: a checkpoint is written as .safetensors; choose such a name")
+    if save is not None and seeds > 1:
+        raise ConfigError("--save takes one teacher: leave out --seeds")
+    if keep_every is not None and keep_at is not None:
+        raise ConfigError("--keep-every and --keep-at both say which checkpoints are kept: choose one")
+    kept_at = () if keep_at is None else epochs_to_keep(keep_at, epochs)
+    if keep_every is not None:
+        kept_at = tuple(range(keep_every, epochs + 1, keep_every))
     opened = ImageSet.open(images, size=size)
     test = ImageSet.open(evaluation, size=opened.size, class_names=opened.class_names)
     with Reporter() as reporter:
-        found = fit_and_save(
+        experts = fit_experts(
             opened,
             test,
             target,
-            architecture=arch,
-            epochs=epochs,
-            seed=seed,
-            lr=lr,
-            batch_size=batch_size,
-            keep_every=keep_every,
+            Fit(arch, epochs, lr, batch_size, kept_at),
+            range(seed, seed + seeds),
             address=address,
             progress=lambda done, total: reporter.progress("fit", done, total),
         )
+    if seeds > 1:
+        accuracy = Accuracy.of([expert.accuracy for expert in experts])
+        text = f"{seeds} teachers beside {target}: test accuracy {accuracy.mean:.2%} ± {accuracy.std:.2%}"
+        return Answer({"accuracy": vars(accuracy), "experts": [vars(expert) for expert in experts]}, text)
+    (found,) = experts
     if save is not None:
         from lpqld.model_files import save_model
         from lpqld.teacher import load_teacher

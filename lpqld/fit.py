@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lpqld import architectures
+from lpqld.checkpoint import TrainingCheckpoint
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
+from lpqld.store import canonical_json, fingerprint
 from lpqld.teacher_spec import TeacherSpec, Triple
 
 _WARMUP = 0.2  # share of the steps in which the learning rate rises
@@ -55,8 +59,10 @@ def fit_teacher(
     max_shift: int | None = None,
     device: torch.device | str | None = None,
     on_epoch: Callable[[FitEpoch], None] | None = None,
-    keep_every: int | None = None,
+    keep_at: Collection[int] = (),
     keep: Callable[[int, nn.Module, TeacherSpec], None] | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 60.0,
 ) -> tuple[nn.Module, TeacherSpec]:
     """Train `architecture` on `images` with AdamW, its learning rate rising to `lr` and falling to 0 as a cosine.
 
@@ -74,20 +80,23 @@ def fit_teacher(
         max_shift: each image moves by up to this many pixels each way, its edge repeated; None for 1/8 of the side.
         device: where to train; None for the CPU.
         on_epoch: called after every epoch.
-        keep_every: call `keep` after every so many epochs.
+        keep_at: call `keep` after these epochs, from 1; see `epochs_to_keep`.
         keep: takes the epochs finished, the model as it is then (copy what should stay), and its spec.
+        checkpoint: a file that state is kept in between epochs and that is removed in the end; where it is there, the
+            training goes on from it.
+        checkpoint_seconds: least time between two states.
 
     Returns:
         The model in evaluation mode, and the spec that makes it a `Teacher`.
 
     Raises:
         ConfigError: an argument is out of range, or training diverged.
-        DataError: there are fewer than two images.
+        DataError: there are fewer than two images, or the checkpoint is damaged or another training's.
     """
-    if epochs < 1 or batch_size < 2 or not lr > 0 or (keep_every is not None and keep_every < 1):
+    if epochs < 1 or batch_size < 2 or not lr > 0:
         raise ConfigError(
-            "a teacher needs epochs of 1 or more, a batch size of 2 or more, a learning rate above 0 and keep-every of"
-            f" 1 or more, found {epochs}, {batch_size}, {lr} and {keep_every}"
+            "a teacher needs epochs of 1 or more, a batch size of 2 or more and a learning rate above 0, found"
+            f" {epochs}, {batch_size} and {lr}"
         )
     if images.num_images < 2:
         raise DataError(f"{images.source}: a teacher needs two images or more, found {images.num_images}")
@@ -103,6 +112,8 @@ def fit_teacher(
     spread = torch.tensor(std, device=target).view(1, 3, 1, 1)
     draws = torch.Generator().manual_seed(seed % 2**63)
     cuda_devices = [target] if target.type == "cuda" else []
+    facts = [architecture, epochs, seed, batch_size, lr, weight_decay, flip, max_shift, images.fingerprint]
+    state = TrainingCheckpoint(checkpoint, fingerprint(canonical_json(facts))[:12], checkpoint_seconds)
     with (
         torch.random.fork_rng(devices=cuda_devices),
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True),
@@ -113,7 +124,10 @@ def fit_teacher(
         num_batches = math.ceil(images.num_images / batch_size)
         total = epochs * num_batches
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, total))
-        for epoch in range(1, epochs + 1):
+        finished = 0
+        if (content := state.read()) is not None:
+            finished = _restore(state.load(content, torch.device("cpu")), model, optimizer, schedule, draws, target)
+        for epoch in range(finished + 1, epochs + 1):
             start = time.perf_counter()
             model.train()
             loss_sum, correct = torch.zeros((), device=target), torch.zeros((), device=target)
@@ -136,9 +150,73 @@ def fit_teacher(
                 seconds = time.perf_counter() - start
                 share = float(correct) / images.num_images
                 on_epoch(FitEpoch(epoch, epochs, mean_loss, share, last_lr, seconds))
-            if keep is not None and keep_every is not None and epoch % keep_every == 0:
+            if keep is not None and epoch in keep_at:
                 keep(epoch, model, spec)
+            if epoch < epochs and state.is_due():
+                state.save(_state(epoch, model, optimizer, schedule, draws, target))
+        model.eval()
+    state.remove()
     return model, spec
+
+
+def epochs_to_keep(text: str, epochs: int) -> tuple[int, ...]:
+    """Epochs from 1 to `epochs`, ascending: a list such as "1,5,20", or "log:8" for about 8, evenly in log time.
+
+    Raises:
+        ConfigError: `text` is neither, or names an epoch that is not there.
+    """
+    kind, _, rest = text.rpartition(":")
+    try:
+        numbers = [int(part) for part in rest.split(",")]
+    except ValueError:
+        numbers = []
+    if kind == "log" and len(numbers) == 1 and numbers[0] >= 1:
+        return tuple(sorted({round(float(epoch)) for epoch in np.geomspace(1, epochs, numbers[0])} | {epochs}))
+    if kind or not numbers or not all(1 <= number <= epochs for number in numbers):
+        raise ConfigError(
+            f"epochs to keep, {text!r}: expected a list of epochs from 1 to {epochs}, such as 1,{epochs}, or log:8"
+        )
+    return tuple(sorted(set(numbers)))
+
+
+def _state(
+    epoch: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    draws: torch.Generator,
+    device: torch.device,
+) -> dict[str, Any]:
+    """All that decides how a training goes on."""
+    return {
+        "epoch": epoch,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "draws": draws.get_state(),
+        "random": torch.get_rng_state(),
+        "device_random": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def _restore(
+    state: dict[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    draws: torch.Generator,
+    device: torch.device,
+) -> int:
+    """Put everything back as it was; the epochs finished then."""
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    draws.set_state(state["draws"])
+    torch.set_rng_state(state["random"])
+    if state["device_random"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["device_random"], device)
+    epoch: int = state["epoch"]
+    return epoch
 
 
 def _statistics(images: ImageSet) -> tuple[Triple, Triple]:

@@ -1,19 +1,41 @@
-"""Teachers fitted here, with checkpoints along the way."""
+"""Teachers fitted here, of several seeds at once, with checkpoints along the way: experts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import glob
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
+import torch
 from torch import nn
 
 from lpqld.evaluation import accuracy
 from lpqld.fit import fit_teacher
 from lpqld.images import ImageSet
+from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.teacher import Teacher, TeacherSpec, choose_device, save_teacher
-from sweeps.cluster import cluster, num_gpus
+from sweeps.cluster import cluster, num_gpus, use_assigned_resources
+
+_STATE_SUFFIX = ".checkpoint"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How teachers are fitted; see `lpqld.fit.fit_teacher`.
+
+    Attributes:
+        keep_at: epochs after which a checkpoint is kept.
+    """
+
+    architecture: str
+    epochs: int
+    lr: float
+    batch_size: int
+    keep_at: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -25,52 +47,112 @@ class FittedTeacher:
     checkpoints: tuple[str, ...]
 
 
-def fit_and_save(
+def checkpoint_path(path: Path, epoch: int) -> Path:
+    """Where the checkpoint of an epoch lies, beside the teacher."""
+    return path.with_name(f"{path.stem}-epoch{epoch}{path.suffix}")
+
+
+def seed_path(path: Path, seed: int) -> Path:
+    """Where the teacher of a seed lies, where there are several."""
+    return path.with_name(f"{path.stem}-seed{seed}{path.suffix}")
+
+
+def fit_experts(
     images: ImageSet,
     test: ImageSet,
     path: Path,
+    fit: Fit,
+    seeds: Sequence[int],
     *,
-    architecture: str,
-    epochs: int,
+    address: str | None = None,
+    progress: Callable[[int, int], None],
+) -> list[FittedTeacher]:
+    """Fit a teacher for every seed and write it to `path`, or to `seed_path` where there are several.
+
+    One that is there already, fitted alike to equal images, is kept; one that was interrupted goes on from where it
+    was. Several are fitted at once, a CPU or a GPU each, on the cluster at `address` or one of their own (its nodes
+    need to see `path`); one alone is fitted in this process unless an address is given.
+
+    Args:
+        images: fitted to.
+        test: measured on, once, in the end.
+        path: a safetensors file.
+        fit: how.
+        seeds: of the teachers.
+        address: of a Ray cluster.
+        progress: called with epochs done and in all where one is fitted here, else with teachers done and in all.
+    """
+    if len(seeds) == 1 and address is None:
+        return [_fit(images, test, path.absolute(), fit, seeds[0], choose_device(), progress)]
+    paths = [path if len(seeds) == 1 else seed_path(path, seed) for seed in seeds]
+    with cluster(address):
+        task = ray.remote(_fit_assigned).options(num_cpus=1, num_gpus=1 if num_gpus() else 0)
+        shared = ray.put(images), ray.put(test)
+        running = {
+            task.remote(*shared, each.absolute(), fit, seed): place
+            for place, (each, seed) in enumerate(zip(paths, seeds, strict=True))
+        }
+        found: dict[int, FittedTeacher] = {}
+        while running:
+            (done,), _ = ray.wait(list(running))
+            found[running.pop(done)] = ray.get(done)
+            progress(len(found), len(seeds))
+    return [found[place] for place in range(len(seeds))]
+
+
+def _fit_assigned(images: ImageSet, test: ImageSet, path: Path, fit: Fit, seed: int) -> FittedTeacher:
+    return _fit(images, test, path, fit, seed, use_assigned_resources(cpus=1), lambda done, total: None)
+
+
+def _fit(
+    images: ImageSet,
+    test: ImageSet,
+    path: Path,
+    fit: Fit,
     seed: int,
-    lr: float,
-    batch_size: int,
-    keep_every: int | None,
-    address: str | None,
+    device: torch.device,
     progress: Callable[[int, int], None],
 ) -> FittedTeacher:
-    """Fit a teacher and write it to `path`; checkpoints go beside it as NAME-epochN.safetensors.
+    about = path.with_suffix(".json")
+    identity = fingerprint(canonical_json([images.fingerprint, test.fingerprint, asdict(fit), seed]))
+    if (known := _finished(about, identity)) is not None:
+        return known
 
-    Runs in this process, or as one task of the Ray cluster at `address` (its nodes then need to see `path`).
-    """
+    def keep(epoch: int, model: nn.Module, spec: TeacherSpec) -> None:
+        save_teacher(checkpoint_path(path, epoch), model, spec)
 
-    def run(report: Callable[[int, int], None]) -> FittedTeacher:
-        kept: list[str] = []
+    model, spec = fit_teacher(
+        images,
+        architecture=fit.architecture,
+        epochs=fit.epochs,
+        seed=seed,
+        lr=fit.lr,
+        batch_size=fit.batch_size,
+        device=device,
+        keep_at=fit.keep_at,
+        keep=keep,
+        checkpoint=path.with_name(f".{path.stem}.{identity[:8]}{_STATE_SUFFIX}"),
+        on_epoch=lambda epoch: progress(epoch.epoch, epoch.num_epochs),
+    )
+    save_teacher(path, model, spec)
+    found = FittedTeacher(
+        str(path),
+        accuracy(Teacher(model, spec).to(device), test, device=device),
+        tuple(str(checkpoint_path(path, epoch)) for epoch in fit.keep_at),
+    )
+    write_atomically(about, json.dumps({"identity": identity, **asdict(found)}).encode())
+    for stale in path.parent.glob(f".{glob.escape(path.stem)}.*{_STATE_SUFFIX}"):
+        stale.unlink()  # of a fit that was interrupted and never went on
+    return found
 
-        def keep(epoch: int, model: nn.Module, spec: TeacherSpec) -> None:
-            checkpoint = path.with_name(f"{path.stem}-epoch{epoch}{path.suffix}")
-            save_teacher(checkpoint, model, spec)
-            kept.append(str(checkpoint))
 
-        device = choose_device()
-        model, spec = fit_teacher(
-            images,
-            architecture=architecture,
-            epochs=epochs,
-            seed=seed,
-            lr=lr,
-            batch_size=batch_size,
-            device=device,
-            keep_every=keep_every,
-            keep=keep,
-            on_epoch=lambda epoch: report(epoch.epoch, epoch.num_epochs),
-        )
-        save_teacher(path, model, spec)
-        return FittedTeacher(str(path), accuracy(Teacher(model, spec).to(device), test, device=device), tuple(kept))
-
-    if address is None:
-        return run(progress)
-    with cluster(address):
-        task = ray.remote(run).options(num_gpus=1 if num_gpus() else 0)
-        found: FittedTeacher = ray.get(task.remote(lambda done, total: None))
-        return found
+def _finished(about: Path, identity: str) -> FittedTeacher | None:
+    """The teacher of an earlier call like this one, where all of its files are still there."""
+    try:
+        document: dict[str, Any] = json.loads(about.read_bytes())
+        if document.pop("identity") != identity:
+            return None
+        found = FittedTeacher(document["path"], document["accuracy"], tuple(document["checkpoints"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # none, or another's: fitted anew
+    return found if all(Path(file).is_file() for file in (found.path, *found.checkpoints)) else None

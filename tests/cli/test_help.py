@@ -20,7 +20,7 @@ SEEDED = [*ON_RAY, "plan", "verify"]
 ROOTED = ["sweep", "plan", "teacher fit", "synthesize", "relabel", "train", "pareto", "export", "ui"]
 OPTIONS = {
     "sweep": "--set --budget --trials --name --images --val --eval --teacher --teacher-arch --student-arch --ipc",
-    "teacher fit": "--images --eval --arch --epochs --out --keep-every",
+    "teacher fit": "--images --eval --arch --epochs --out --keep-every --keep-at --seeds",
     "synthesize": "--images --teacher --arch --ipc --out --iterations --mode --lr --bn-weight --shift --init "
     "--curriculum --batch-size --encoding --preset --workers",
     "relabel": "--images --teacher --arch --views --out --ipc --k --bits --codec --batch-size --workers "

@@ -5,7 +5,7 @@ import torch
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.evaluation import accuracy
-from lpqld.fit import FitEpoch, fit_teacher
+from lpqld.fit import FitEpoch, epochs_to_keep, fit_teacher
 from lpqld.images import ImageSet
 from lpqld.teacher import Teacher
 
@@ -51,7 +51,7 @@ def test_epochs_are_reported_and_checkpoints_kept(digits):
         epochs=5,
         seed=0,
         on_epoch=reports.append,
-        keep_every=2,
+        keep_at=(2, 4),
         keep=lambda epoch, model, spec: kept.append(epoch),
     )
     assert [report.epoch for report in reports] == [1, 2, 3, 4, 5]
@@ -59,9 +59,7 @@ def test_epochs_are_reported_and_checkpoints_kept(digits):
     assert kept == [2, 4]
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"epochs": 0}, {"batch_size": 1}, {"lr": 0.0}, {"keep_every": 0}, {"max_shift": 8}], ids=str
-)
+@pytest.mark.parametrize("arguments", [{"epochs": 0}, {"batch_size": 1}, {"lr": 0.0}, {"max_shift": 8}], ids=str)
 def test_arguments_out_of_range(digits, arguments):
     with pytest.raises(ConfigError):
         fit_teacher(digits, **{"architecture": "convnet", "epochs": 1, "seed": 0, **arguments})
@@ -81,3 +79,59 @@ def test_an_image_set_without_contrast_can_be_normalised(digits):
     black = replace(digits.first_per_class(1), pixels=torch.zeros(10, 3, 8, 8, dtype=torch.uint8))
     _, spec = fit_teacher(black, architecture="convnet", epochs=1, seed=0)
     assert min(spec.std) > 0
+
+
+@pytest.mark.parametrize("architecture", ["convnet", "mobilenetv2_050"])
+def test_interrupted_it_goes_on_as_if_it_had_not_been(digits, tmp_path, architecture):
+    few, path = digits.first_per_class(4), tmp_path / "state"
+    few = replace(few, pixels=few.pixels.repeat_interleave(4, 2).repeat_interleave(4, 3))
+
+    class StopError(Exception):
+        pass
+
+    def interrupt(report: FitEpoch) -> None:
+        if report.epoch == 3:
+            raise StopError
+
+    kept: list[int] = []
+    common = {"architecture": architecture, "epochs": 4, "seed": 5, "batch_size": 10, "keep_at": (1, 2, 4)}
+    common |= {"keep": lambda epoch, model, spec: kept.append(epoch)}
+    whole, _ = fit_teacher(few, **common)
+    assert kept == [1, 2, 4]
+    with pytest.raises(StopError):
+        fit_teacher(few, **common, on_epoch=interrupt, checkpoint=path, checkpoint_seconds=0.0)
+    assert path.exists()
+    kept.clear()
+    again, _ = fit_teacher(few, **common, checkpoint=path)
+    assert kept == [4], "epochs 1 and 2 were kept before"
+    assert not path.exists()
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def test_the_state_of_another_training_is_refused(digits, tmp_path):
+    few, path = digits.first_per_class(2), tmp_path / "state"
+
+    def stop(report: FitEpoch) -> None:
+        if report.epoch == 2:
+            raise KeyboardInterrupt
+
+    common = {"architecture": "convnet", "epochs": 3, "checkpoint": path, "checkpoint_seconds": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        fit_teacher(few, **common, seed=0, on_epoch=stop)
+    with pytest.raises(DataError, match="another training"):
+        fit_teacher(few, **common, seed=1)
+
+
+class TestEpochsToKeep:
+    def test_a_list(self):
+        assert epochs_to_keep("20,1,5,5", 20) == (1, 5, 20)
+
+    def test_evenly_in_log_time(self):
+        assert epochs_to_keep("log:5", 100) == (1, 3, 10, 32, 100)
+        assert epochs_to_keep("log:9", 5) == (1, 2, 3, 4, 5)
+        assert epochs_to_keep("log:1", 30) == (1, 30)
+
+    @pytest.mark.parametrize("text", ["", "0", "31", "a", "1,,2", "log:", "log:0", "log:1,2", "every:2", "-1"])
+    def test_what_is_neither(self, text):
+        with pytest.raises(ConfigError, match="expected a list of epochs from 1 to 30"):
+            epochs_to_keep(text, 30)
