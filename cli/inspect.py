@@ -24,9 +24,9 @@ def _open_teacher(
     mean: str | None,
     std: str | None,
 ) -> Any:
-    from lpqld.teacher import load_teacher
+    from lpqld.ensemble import load_teachers
 
-    return load_teacher(
+    return load_teachers(
         path,
         architecture=arch,
         classes=classes,

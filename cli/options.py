@@ -39,7 +39,12 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything tha
 Images = Annotated[str, typer.Option("--images", help=IMAGES_HELP)]
 Evaluation = Annotated[str, typer.Option("--eval", help="Evaluation images, in any of the layouts of --images.")]
 Teacher = Annotated[
-    Path, typer.Option("--teacher", help="Teacher checkpoint: .safetensors, or weights in .pth/.pt/.th.")
+    Path,
+    typer.Option(
+        "--teacher",
+        help="Teacher checkpoint: .safetensors, or weights in .pth/.pt/.th. Of several (a pattern such as "
+        "'experts/*.safetensors', or a list with commas), the mean of their logits.",
+    ),
 ]
 Arch = Annotated[
     str | None,

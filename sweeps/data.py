@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 
+from lpqld.ensemble import load_teachers
 from lpqld.errors import DataError
 from lpqld.fit import FitEpoch, fit_teacher
 from lpqld.images import ImageSet
 from lpqld.memory import ImageMemory
 from lpqld.store import canonical_json, write_atomically
-from lpqld.teacher import Teacher, load_teacher, save_teacher
+from lpqld.teacher import Teacher, save_teacher
 from sweeps.config import EvalConfig, ImagesConfig, SweepConfig, TeacherConfig
 
 _HALF = 0.5
@@ -61,14 +62,14 @@ def open_evaluation(config: EvalConfig, images: ImageSet) -> Evaluation:
 
 
 def open_teacher(config: TeacherConfig, images: ImageSet) -> Teacher:
-    """The teacher in a checkpoint, cut to the classes of `images`."""
+    """The teacher of a configuration, cut to the classes of `images`."""
     return open_teacher_for(config, images.class_names)
 
 
 def open_teacher_for(config: TeacherConfig, class_names: tuple[str, ...]) -> Teacher:
-    """The teacher in a checkpoint, cut to some classes."""
+    """The teacher in a checkpoint, or in several, cut to some classes."""
     assert config.source is not None, "require_data comes first"
-    return load_teacher(
+    return load_teachers(
         config.source,
         architecture=config.architecture,
         input_size=config.input_size,

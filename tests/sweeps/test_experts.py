@@ -74,7 +74,7 @@ def test_killed_it_leaves_its_checkpoints_and_another_fit_takes_its_place(tmp_pa
     path, err = tmp_path / "one.safetensors", tmp_path / "err"
     line = (*COMMAND, "--epochs", "400", "--keep-at", "log:4", "--out", str(path))
     with started(line, tmp_path / "out", err) as process:
-        wait_until(lambda: (tmp_path / "one-epoch54.safetensors").exists(), process, err)
+        wait_until((tmp_path / "one-epoch54.safetensors").exists, process, err)
         kill_9(process)
     assert not path.exists()
     first = (tmp_path / "one-epoch1.safetensors").stat().st_mtime_ns
