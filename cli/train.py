@@ -50,6 +50,16 @@ def train(
         str | None,
         typer.Option("--order", help="views: every image once an epoch; recorded: the batches of an imported set."),
     ] = None,
+    augment_crop: Annotated[
+        float | None,
+        typer.Option(
+            "--augment-crop",
+            help="Of one label for each whole image: students see other crops each epoch, of this share and more.",
+        ),
+    ] = None,
+    augment_flip: Annotated[
+        bool | None, typer.Option("--augment-flip", help="And half of them mirrored.", show_default=False)
+    ] = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Folder for the students' weights, as timm opens them.")
     ] = None,
@@ -92,6 +102,8 @@ def train(
         "accumulate": accumulate,
         "precision": precision,
         "order": order,
+        "augment_crop": augment_crop,
+        "augment_flip": augment_flip,
     }
     changed = {key: value for key, value in given.items() if value is not None}
     recipe = Recipe.from_json({**base.to_json(), **changed})

@@ -24,7 +24,7 @@ from lpqld.compress import RecodedLabels
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
-from lpqld.recipe import Order
+from lpqld.recipe import Order, Recipe
 from lpqld.stored_views import StoredViews
 from lpqld.targets import SoftTargets
 from lpqld.views import ViewRule, Views
@@ -114,6 +114,42 @@ class ViewDataset(Dataset[LabelBatch]):
         dataset._setup(Views(images, rule, seed), None, images.num_images * num_epochs, device)
         return dataset
 
+    @classmethod
+    def of_recipe(
+        cls,
+        images: ImageSet,
+        labels: Labels | RecodedLabels | LabelSet,
+        recipe: Recipe,
+        device: str | torch.device,
+        *,
+        seed: int = 0,
+    ) -> ViewDataset:
+        """The views that a recipe trains on: the labels', or other crops of images that have a label as a whole.
+
+        Args:
+            images, labels, device: see the class.
+            recipe: of the student.
+            seed: of the crops.
+
+        Raises:
+            DataError: the labels were made for other images.
+            ConfigError: the recipe augments, and the labels are not one for each image.
+        """
+        if not recipe.augments:
+            return cls(images, labels, device, order=recipe.order)
+        source = labels.labels if isinstance(labels, LabelSet) else labels
+        spec, views = source.spec, source.views_of(images)
+        if isinstance(views, StoredViews) or spec.num_views != spec.num_images:
+            raise ConfigError(
+                "augment_crop and augment_flip need one label of each whole image; these are"
+                f" {spec.num_views} labels of {spec.num_images} images"
+            )
+        rule = ViewRule(crop_scale=(recipe.augment_crop, 1.0), flip=recipe.augment_flip, mix="none")
+        dataset = cls.__new__(cls)
+        dataset._setup(Views(views.images, rule, seed), source, spec.num_views * recipe.epochs, device)
+        dataset._label_period = spec.num_views
+        return dataset
+
     def _setup(
         self,
         views: Views | StoredViews,
@@ -125,6 +161,7 @@ class ViewDataset(Dataset[LabelBatch]):
         images = views.images
         self.images, self.device, self.num_labels = images, torch.device(device), num_labels
         self._views, self._labels = views, labels
+        self._label_period: int | None = None
         self._recorded = views if order == "recorded" and isinstance(views, StoredViews) else None
         # Drawn at once, views cost a twentieth of batch by batch; a view's parameters are 120 bytes.
         self._drawn = views.draw(np.arange(num_labels)) if num_labels <= _DRAW_AHEAD else None
@@ -144,7 +181,7 @@ class ViewDataset(Dataset[LabelBatch]):
         if self._labels is None:
             ids, values, absent = image_labels[:, None], torch.zeros(len(index), 1, device=self.device), None
         else:
-            chosen = self._labels.take(index)
+            chosen = self._labels.take(index if self._label_period is None else index % self._label_period)
             ids = torch.from_numpy(chosen.ids.astype(np.int64)).to(self.device)
             values = torch.from_numpy(chosen.values).to(self.device)
             absent = None if chosen.absent is None else torch.from_numpy(chosen.absent).to(self.device)

@@ -13,7 +13,7 @@ from lpqld.temperature import parse_schedule
 Order = Literal["views", "recorded"]
 CALIBRATIONS = ("fit", "paper", "off")
 # Came after the first label sets: written only where they say something, so that a manifest pays for no default.
-_LATER_FIELDS = ("lr_per", "ema", "accumulate", "precision", "order")
+_LATER_FIELDS = ("lr_per", "ema", "accumulate", "precision", "order", "augment_crop", "augment_flip")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class Recipe:
         accumulate: parts that a step's views are cut into, whose gradients add up. Only batch norm notices.
         order: of the views: "views", every image once an epoch; "recorded", the batches of an imported label set as
             they were made, and then `batch_size` means nothing.
+        augment_crop: of labels of whole images, one each: every epoch the student sees another crop of each image, of
+            this share of its area up to all of it, in (0, 1]; 1 is the whole image, always.
+        augment_flip: half of those crops are mirrored.
         precision: of the student's network: "float32", "bfloat16" (autocast), or "auto", see `precision.uses_bfloat16`.
     """
 
@@ -62,6 +65,8 @@ class Recipe:
     accumulate: int = 1
     precision: Precision = "auto"
     order: Order = "views"
+    augment_crop: float = 1.0
+    augment_flip: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -89,7 +94,14 @@ class Recipe:
             raise ConfigError(f"precision must be auto, float32 or bfloat16, found {self.precision!r}")
         if self.order not in get_args(Order):
             raise ConfigError(f"order must be views or recorded, found {self.order!r}")
+        if not 0 < self.augment_crop <= 1:
+            raise ConfigError(f"augment_crop must be above 0, up to 1, found {self.augment_crop}")
         parse_schedule(self.temperature, self.epochs)
+
+    @property
+    def augments(self) -> bool:
+        """Whether students see other views than the labels'."""
+        return self.augment_crop < 1 or self.augment_flip
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""

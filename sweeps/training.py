@@ -55,7 +55,7 @@ class _Task:
         """Train the student of a seed on what Ray assigned to this process; its accuracy."""
         device = use_assigned_resources(cpus=1)
         student = Student(self.recipe, self.labels.spec.num_classes, seed)
-        data = ViewDataset(self.images, self.labels, device, order=self.recipe.order)
+        data = ViewDataset.of_recipe(self.images, self.labels, self.recipe, device, seed=seed)
         checkpoint = Path(f"{self.checkpoints}-seed{seed}.checkpoint")
         for _ in train(student, data, self.recipe, seed=seed, compile=self.compile, checkpoint=checkpoint, ranks=ranks):
             pass

@@ -93,7 +93,7 @@ def run_trial(
         rule = replace(shared.labels.spec.view_rule, mix="none")
         data = ViewDataset.hard(images, rule, shared.labels.spec.seed, recipe.epochs, device)
     else:
-        data = ViewDataset(images, chosen.labels, device, order=recipe.order)
+        data = ViewDataset.of_recipe(images, chosen.labels, recipe, device)
     student = Student(recipe, images.num_classes, seed)
     rung = max(1, recipe.epochs // NUM_RUNGS)
     quick = shared.rung_images

@@ -14,9 +14,10 @@ from lpqld.dataset import LabelBatch, ViewDataset, ViewSampler
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
+from lpqld.recipe import Recipe
 from lpqld.render import render
 from lpqld.select import reordered
-from lpqld.views import Views
+from lpqld.views import ViewRule, Views
 from tests.checks import RULE, dense_probabilities, equal_labels
 
 
@@ -171,6 +172,40 @@ class TestEpochs:
                 assert torch.equal(batch.targets(20.0).sum(1), torch.ones(len(batch.ids)))
                 seen.append(batch.views)
         assert len(torch.unique(torch.cat(seen), dim=0)) > 100
+
+
+class TestAugmented:
+    RECIPE = Recipe(epochs=5, augment_crop=0.3, augment_flip=True)
+
+    @pytest.fixture(scope="class")
+    def whole(self, images, labels) -> Labels:
+        return encode(labels, TopK(3, 0.25), num_views=images.num_images).decode()
+
+    def test_an_epoch_has_other_views_of_every_image_with_the_one_label_of_each(self, images, whole):
+        data, plain = ViewDataset.of_recipe(images, whole, self.RECIPE, "cpu", seed=3), ViewDataset(images, whole)
+        rule = ViewRule(crop_scale=(0.3, 1.0), flip=True, mix="none")
+        views = Views(images, rule, 3)
+        seen = []
+        for epoch in range(5):
+            positions = np.concatenate(data.batches(epoch, 7, seed=1))
+            rows = positions % images.num_images
+            assert sorted(rows.tolist()) == list(range(images.num_images))
+            batch, expected = data[positions], plain[rows]
+            assert torch.equal(batch.ids, expected.ids)
+            assert torch.equal(batch.values, expected.values)
+            assert torch.equal(batch.image_labels, expected.image_labels)
+            assert torch.equal(batch.views, render(images.pixels, views.draw(positions)))
+            seen.append(batch.views[np.argsort(rows)])
+        assert len({tuple(view.flatten().tolist()) for view in torch.stack(seen)[:, 0]}) == 5
+
+    def test_without_augmentation_views_are_those_of_the_labels(self, images, whole):
+        positions = np.arange(images.num_images)
+        found = ViewDataset.of_recipe(images, whole, Recipe(), "cpu")
+        assert same(found[positions], ViewDataset(images, whole)[positions])
+
+    def test_several_labels_of_an_image_are_refused(self, images, top3):
+        with pytest.raises(ConfigError, match="one label of each whole image; these are 100 labels of"):
+            ViewDataset.of_recipe(images, top3, self.RECIPE, "cpu")
 
 
 class TestBinding:
