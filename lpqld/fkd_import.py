@@ -20,7 +20,7 @@ from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.location import TEMPORARY_SUFFIX, Location
 from lpqld.manifest import MANIFEST_FILE, Manifest
-from lpqld.references import ImagesRef, TeacherRef
+from lpqld.references import UNKNOWN_TEACHER, ImagesRef, TeacherRef
 from lpqld.relabel import shard_size
 from lpqld.shards import SHARD_SUFFIX, Shard, encode_shard, shard_file
 from lpqld.spec import LabelSpec
@@ -28,7 +28,6 @@ from lpqld.store import write_atomically
 from lpqld.view_table import VIEWS_FILE, ViewTable
 from lpqld.views import ViewRule
 
-UNKNOWN_TEACHER = TeacherRef("unknown", "0" * 64, None, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", None)
 _AT_ONCE = 4096
 
 

@@ -12,23 +12,15 @@ from numpy.typing import NDArray
 
 from lpqld.class_order import class_order
 from lpqld.classes import default_names, few, positions
-from lpqld.codec import Dense, Logits
-from lpqld.codec.base import dense_ids
-from lpqld.compress import EncodedLabels, encode
+from lpqld.compress import EncodedLabels
 from lpqld.errors import DataError
-from lpqld.fkd_import import UNKNOWN_TEACHER
 from lpqld.images import ImageSet
-from lpqld.labels import Labels
-from lpqld.references import ImagesRef
-from lpqld.relabel import shard_size
-from lpqld.spec import LabelSpec
 from lpqld.teacher import Teacher
 from lpqld.tensor_images import TensorImages
-from lpqld.views import ViewRule, Views
+from lpqld.whole_image_labels import whole_image_labels
 
 # SRe2L and its descendants call class folders new000, new001 and so on; others class_0, or plain numbers.
 _NUMBERED = re.compile(r"(?:new|class)?[-_]?\d+")
-_WHOLE = ViewRule(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False, mix="none")
 _SMALLEST = 1e-6  # of a probability, as a logit
 
 
@@ -102,19 +94,4 @@ def soft_labels(images: ImageSet, soft: NDArray[np.float32]) -> EncodedLabels:
     sums = soft.sum(axis=1)
     if soft.min() >= 0 and np.allclose(sums, 1, atol=1e-2):
         soft = np.log(np.maximum(soft / sums[:, None], _SMALLEST)).astype(np.float32)
-    order = Views(images, _WHOLE, 0).order
-    count, num_classes = soft.shape
-    spec = LabelSpec(
-        num_images=count,
-        num_classes=num_classes,
-        num_views=count,
-        full_views=1,
-        codec=Dense(),
-        view_rule=_WHOLE,
-        seed=0,
-        batch_size=min(count, 100),
-        shard_views=shard_size(count, min(count, 100), num_classes),
-        images=ImagesRef.of(images),
-        teacher=UNKNOWN_TEACHER,
-    )
-    return encode(Labels(spec, Logits(dense_ids(count, num_classes), soft[order])), Dense())
+    return whole_image_labels(images, soft)

@@ -226,3 +226,7 @@ def _read_ids(fields: Fields, num_images: int) -> Packed:
 def _printable(text: str) -> str:
     # A file name may hold anything; manifests, messages and terminals get what can be printed of it.
     return "".join(character if character.isprintable() else "?" for character in text)[:_LONGEST_SOURCE] or "?"
+
+
+# Of labels that came without a word about who made them.
+UNKNOWN_TEACHER = TeacherRef("unknown", "0" * 64, None, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", None)
