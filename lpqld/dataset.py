@@ -45,6 +45,7 @@ class LabelBatch:
         image_labels: the class of each view's image, int64 [B].
         num_classes: C.
         absent: level and slope of all other classes, float32 [B, 2] (see `codec.Logits`); None: no probability.
+        weights: of each view in the loss, float32 [B]; None: 1.
     """
 
     views: torch.Tensor
@@ -53,6 +54,7 @@ class LabelBatch:
     image_labels: torch.Tensor
     num_classes: int
     absent: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> LabelBatch:
         """The same on another device, as trainers such as Lightning ask for."""
@@ -65,7 +67,8 @@ class LabelBatch:
 
     def soft_targets(self, temperature: float) -> SoftTargets:
         """softmax(label / temperature), as sparse as the label."""
-        return SoftTargets.softmax(self.ids, self.values, self.absent, self.num_classes, temperature)
+        targets = SoftTargets.softmax(self.ids, self.values, self.absent, self.num_classes, temperature)
+        return targets if self.weights is None else replace(targets, weights=self.weights)
 
     def targets(self, temperature: float) -> torch.Tensor:
         """Probabilities at `temperature`, float32 [B, C]; classes that the label does not keep have none."""
@@ -123,6 +126,7 @@ class ViewDataset(Dataset[LabelBatch]):
         device: str | torch.device,
         *,
         seed: int = 0,
+        weights: NDArray[np.floating] | None = None,
     ) -> ViewDataset:
         """The views that a recipe trains on: the labels', or other crops of images that have a label as a whole.
 
@@ -130,13 +134,16 @@ class ViewDataset(Dataset[LabelBatch]):
             images, labels, device: see the class.
             recipe: of the student.
             seed: of the crops.
+            weights: of each label in the loss; None: 1.
 
         Raises:
             DataError: the labels were made for other images.
             ConfigError: the recipe augments, and the labels are not one for each image.
         """
         if not recipe.augments:
-            return cls(images, labels, device, order=recipe.order)
+            dataset = cls(images, labels, device, order=recipe.order)
+            dataset._weigh(weights)
+            return dataset
         source = labels.labels if isinstance(labels, LabelSet) else labels
         spec, views = source.spec, source.views_of(images)
         if isinstance(views, StoredViews) or spec.num_views != spec.num_images:
@@ -148,7 +155,12 @@ class ViewDataset(Dataset[LabelBatch]):
         dataset = cls.__new__(cls)
         dataset._setup(Views(views.images, rule, seed), source, spec.num_views * recipe.epochs, device)
         dataset._label_period = spec.num_views
+        dataset._weigh(weights)
         return dataset
+
+    def _weigh(self, weights: NDArray[np.floating] | None) -> None:
+        found = None if weights is None else torch.from_numpy(weights.astype(np.float32)).to(self.device)
+        self._weights = found
 
     def _setup(
         self,
@@ -162,6 +174,7 @@ class ViewDataset(Dataset[LabelBatch]):
         self.images, self.device, self.num_labels = images, torch.device(device), num_labels
         self._views, self._labels = views, labels
         self._label_period: int | None = None
+        self._weigh(None)
         self._recorded = views if order == "recorded" and isinstance(views, StoredViews) else None
         # Drawn at once, views cost a twentieth of batch by batch; a view's parameters are 120 bytes.
         self._drawn = views.draw(np.arange(num_labels)) if num_labels <= _DRAW_AHEAD else None
@@ -179,13 +192,17 @@ class ViewDataset(Dataset[LabelBatch]):
         params = self._views.draw(index) if self._drawn is None else self._drawn.take(index)
         image_labels = self._image_labels[torch.from_numpy(params.rows).to(self.device)]
         if self._labels is None:
-            ids, values, absent = image_labels[:, None], torch.zeros(len(index), 1, device=self.device), None
+            ids, values = image_labels[:, None], torch.zeros(len(index), 1, device=self.device)
+            absent, weights = None, None
         else:
-            chosen = self._labels.take(index if self._label_period is None else index % self._label_period)
+            places = index if self._label_period is None else index % self._label_period
+            chosen = self._labels.take(places)
+            weights = None if self._weights is None else self._weights[torch.from_numpy(places).to(self.device)]
             ids = torch.from_numpy(chosen.ids.astype(np.int64)).to(self.device)
             values = torch.from_numpy(chosen.values).to(self.device)
             absent = None if chosen.absent is None else torch.from_numpy(chosen.absent).to(self.device)
-        return LabelBatch(self._bank.render(params), ids, values, image_labels, self.images.num_classes, absent)
+        num_classes = self.images.num_classes
+        return LabelBatch(self._bank.render(params), ids, values, image_labels, num_classes, absent, weights)
 
     def epoch(self, epoch: int, batch_size: int, seed: int = 0) -> Iterator[LabelBatch]:
         """Every image once, in an order that depends on (seed, epoch); all its views before any repeats."""

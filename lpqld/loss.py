@@ -13,7 +13,7 @@ from lpqld.targets import SoftTargets
 def kl_divergence(
     student_logits: torch.Tensor, targets: SoftTargets, student_temperature: float, *, num_views: int | None = None
 ) -> torch.Tensor:
-    """Mean over views of KL(targets || softmax(student_logits / student_temperature)).
+    """Mean over views of KL(targets || softmax(student_logits / student_temperature)), times the view's weight if any.
 
     Computed in float32 (float64 for such logits), in one pass: log-probabilities become the gradient where they lie.
 
@@ -44,7 +44,11 @@ class _KLDivergence(torch.autograd.Function):
                 gradient -= targets.rest[:, None]
                 above = above - targets.rest[:, None]
             gradient.scatter_add_(1, targets.ids, -above.to(gradient.dtype)).mul_(inverse / num_views)
+            if targets.weights is not None:
+                gradient *= targets.weights[:, None]
             ctx.save_for_backward(gradient.to(logits.dtype))
+        if targets.weights is not None:
+            divergence = divergence * targets.weights
         return divergence.sum() / num_views
 
     @staticmethod

@@ -17,11 +17,13 @@ class SoftTargets:
         ids: kept classes, int64 [B, k].
         probabilities: theirs, [B, k].
         rest: that of every other class, [B]; None: 0. With it, rows sum to sum(probabilities) + (C - k) * rest = 1.
+        weights: of each view in the loss, [B]; None: 1. A label whose probabilities add up to m is one of weight m.
     """
 
     ids: torch.Tensor
     probabilities: torch.Tensor
     rest: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
     @classmethod
     def softmax(
@@ -48,8 +50,9 @@ class SoftTargets:
     def concatenate(cls, parts: Sequence[SoftTargets]) -> SoftTargets:
         """The views of all `parts`, one label set's, in order."""
         rest = [part.rest for part in parts if part.rest is not None]
+        weights = [part.weights for part in parts if part.weights is not None]
         ids, probabilities = (torch.cat([getattr(part, name) for part in parts]) for name in ("ids", "probabilities"))
-        return cls(ids, probabilities, torch.cat(rest) if rest else None)
+        return cls(ids, probabilities, torch.cat(rest) if rest else None, torch.cat(weights) if weights else None)
 
     def expectation(self, values: torch.Tensor) -> torch.Tensor:
         """Mean of `values` [B, C] under these probabilities, [B]."""

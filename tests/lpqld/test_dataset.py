@@ -203,6 +203,15 @@ class TestAugmented:
         found = ViewDataset.of_recipe(images, whole, Recipe(), "cpu")
         assert same(found[positions], ViewDataset(images, whole)[positions])
 
+    @pytest.mark.parametrize("recipe", [RECIPE, Recipe()], ids=["augmented", "as they are"])
+    def test_weights_stay_with_their_labels(self, images, whole, recipe):
+        weights = np.linspace(0, 1, images.num_images)
+        data = ViewDataset.of_recipe(images, whole, recipe, "cpu", weights=weights)
+        for epoch in range(2):
+            positions = np.concatenate(data.batches(epoch, 10))
+            found = data[positions].soft_targets(2.0).weights
+            assert found.tolist() == pytest.approx(weights[positions % images.num_images].tolist())
+
     def test_several_labels_of_an_image_are_refused(self, images, top3):
         with pytest.raises(ConfigError, match="one label of each whole image; these are 100 labels of"):
             ViewDataset.of_recipe(images, top3, self.RECIPE, "cpu")

@@ -105,6 +105,17 @@ class TestLoss:
             kl_divergence(logits[rows], part, 0.7, num_views=12).backward()
         torch.testing.assert_close(logits.grad, whole)
 
+    def test_a_label_whose_probabilities_do_not_add_up_is_one_of_less_weight(self):
+        targets = made_targets(3, 6, 8, 8, 1.0, tail=False)
+        weights = torch.linspace(0.1, 1, 6, dtype=torch.float64)
+        logits = torch.randn(6, 8, dtype=torch.float64, requires_grad=True)
+        kl_divergence(logits, SoftTargets(targets.ids, targets.probabilities, weights=weights), 1.5).backward()
+        ours, logits.grad = logits.grad, None
+        dense = targets.dense(8) * weights[:, None]
+        loss = -(dense * F.log_softmax(logits / 1.5, dim=1)).sum() / 6
+        loss.backward()
+        torch.testing.assert_close(ours, logits.grad)
+
     def test_a_probability_of_zero_is_no_nan(self):
         logits = torch.tensor([[1.0, 2.0]], requires_grad=True)
         loss = kl_divergence(logits, SoftTargets(torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.0]])), 1.0)
