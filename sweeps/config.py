@@ -18,14 +18,16 @@ LAYOUTS = (
 )
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of a configuration: unknown keys are refused, and nothing changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 RECOVER = "recover"
 
 
-class ImagesConfig(_Strict):
+class ImagesConfig(Strict):
     """The images to label: their source, how many per class, their side.
 
     The source `recover` makes them from `real`, the teacher's training images, as the section `recover` says.
@@ -40,7 +42,7 @@ class ImagesConfig(_Strict):
     )
 
 
-class EvalConfig(_Strict):
+class EvalConfig(Strict):
     """Evaluation images; without `val`, a stratified half of `source` is the validation set."""
 
     source: str | None = None
@@ -49,7 +51,7 @@ class EvalConfig(_Strict):
     seed: int = 0
 
 
-class TeacherConfig(_Strict):
+class TeacherConfig(Strict):
     """A checkpoint with its specification, or `fit: true` to train one on `fit_images`."""
 
     source: str | None = None
@@ -64,7 +66,7 @@ class TeacherConfig(_Strict):
     fit_epochs: int = Field(default=30, ge=1)
 
 
-class ViewsConfig(_Strict):
+class ViewsConfig(Strict):
     """The distribution of views, see `lpqld.views.ViewRule`."""
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -79,7 +81,7 @@ class ViewsConfig(_Strict):
         return ViewRule(**self.model_dump())
 
 
-class RelabelConfig(_Strict):
+class RelabelConfig(Strict):
     """The master label set: `views` per image (default: the student's epochs), dense fp16 unless `k` is given.
 
     `folder`, a path or a URI that every node sees, holds the master label sets; by default `labels` in the root.
@@ -96,7 +98,7 @@ class RelabelConfig(_Strict):
     labels: str | None = None
 
 
-class SearchConfig(_Strict):
+class SearchConfig(Strict):
     """Budgets, and the space that `trials` per budget explore.
 
     `sampler`: "tpe" learns from trials, its budget's and others'; "random" is there to compare with.
@@ -153,7 +155,7 @@ class SearchConfig(_Strict):
         return tuple(sorted(sizes, reverse=True))
 
 
-class PaperConfig(_Strict):
+class PaperConfig(Strict):
     """The paper's own setting, a baseline at every budget; `k` is the paper's for 1,000 classes."""
 
     k: int = Field(default=100, ge=1)
@@ -164,21 +166,21 @@ class PaperConfig(_Strict):
         return min(num_classes, max(2, round(self.k * num_classes / 1000)))
 
 
-class ConfirmConfig(_Strict):
+class ConfirmConfig(Strict):
     """The best configuration of every budget is retrained over `seeds` seeds; so is every baseline."""
 
     seeds: int = Field(default=3, ge=1)
     baselines: bool = True
 
 
-class ResourcesConfig(_Strict):
+class ResourcesConfig(Strict):
     """What one trial holds of a node."""
 
     cpus_per_trial: float = Field(default=1, gt=0)
     gpus_per_trial: float | None = None
 
 
-class SweepConfig(_Strict):
+class SweepConfig(Strict):
     """A whole sweep."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

@@ -1,0 +1,153 @@
+"""The labels of a study's cases: experts' logits of whole images, and what a case does to them."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from lpqld.codec import Codec, Hard, TopK
+from lpqld.compress import EncodedLabels
+from lpqld.ensemble import teacher_files
+from lpqld.errors import ConfigError
+from lpqld.evaluation import accuracy
+from lpqld.images import ImageSet
+from lpqld.label_edits import smoothed, softened, swapped, swapped_top, without_class
+from lpqld.store import canonical_json, fingerprint, write_atomically
+from lpqld.teacher import load_teacher
+from lpqld.whole_image_labels import whole_image_labels
+from sweeps.cluster import num_gpus, use_assigned_resources
+from sweeps.study_cases import Case
+
+_BATCH = 256
+_EPOCH = re.compile(r"-epoch(\d+)$")
+Trajectory = Mapping[int, Sequence[Path]]
+
+
+def trajectory(source: str) -> Trajectory:
+    """Checkpoints by epoch, one an expert, of the finished teachers that a pattern names.
+
+    Raises:
+        ConfigError: there are none, or their epochs differ.
+    """
+    experts = [path for path in teacher_files(source) if not _EPOCH.search(path.stem)]
+    by_expert = []
+    for path in experts:
+        found = {}
+        for checkpoint in path.parent.glob(f"*{path.suffix}"):
+            match = _EPOCH.search(checkpoint.stem)
+            if match and checkpoint.stem[: match.start()] == path.stem:
+                found[int(match[1])] = checkpoint
+        by_expert.append(found)
+    if not experts or not by_expert[0] or any(found.keys() != by_expert[0].keys() for found in by_expert):
+        epochs = "; ".join(f"{path.name} has {sorted(found)}" for path, found in zip(experts, by_expert, strict=True))
+        raise ConfigError(
+            f"no experts at {source}: expected teachers with checkpoints of the same epochs beside them, as"
+            f" `lpqld teacher fit --keep-at log:8` writes them ({epochs or 'none found'})"
+        )
+    return {epoch: [found[epoch] for found in by_expert] for epoch in sorted(by_expert[0])}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one expert says.
+
+    Attributes:
+        logits: of whole images, float32 [N, C].
+        accuracy: on the validation images, a fraction.
+    """
+
+    logits: NDArray[np.float32]
+    accuracy: float
+
+
+def said_by_all(
+    experts: Trajectory,
+    images: ImageSet,
+    validation: ImageSet,
+    folder: Path,
+    progress: Callable[[int, int], None],
+) -> dict[int, list[Said]]:
+    """What every expert says of every image, by epoch; kept in `folder`, and found there again."""
+    shared = ray.put(images), ray.put(validation)
+    task = ray.remote(_say).options(num_cpus=1, num_gpus=1 if num_gpus() else 0)
+    facts = canonical_json([images.fingerprint, validation.fingerprint])
+    places = {path: folder / f"{fingerprint(path.read_bytes(), facts)[:16]}.npz"
+              for paths in experts.values() for path in paths}  # fmt: skip
+    pending = [task.remote(*shared, path, place) for path, place in places.items() if not place.is_file()]
+    total = len(pending)
+    while pending:
+        (done,), pending = ray.wait(pending)
+        ray.get(done)
+        progress(total - len(pending), total)
+    return {epoch: [_read(places[path]) for path in paths] for epoch, paths in experts.items()}
+
+
+def _say(images: ImageSet, validation: ImageSet, path: Path, place: Path) -> None:
+    device = use_assigned_resources(cpus=1)
+    teacher = load_teacher(path, image_class_names=images.class_names).to(device)
+    with torch.inference_mode():
+        parts = [teacher(pixels.to(device).float() / 255).float().cpu() for pixels in images.pixels.split(_BATCH)]
+    sink = io.BytesIO()
+    np.savez(sink, logits=torch.cat(parts).numpy(), accuracy=accuracy(teacher, validation))
+    write_atomically(place, sink.getvalue())
+
+
+def _read(place: Path) -> Said:
+    with np.load(place) as found:
+        return Said(found["logits"], float(found["accuracy"]))
+
+
+@dataclass(frozen=True)
+class CaseLabels:
+    """What the students of a case see.
+
+    Attributes:
+        images: those of the labels.
+        encoded: one label of each.
+        weights: of each label in the loss, [N]; None: 1.
+    """
+
+    images: ImageSet
+    encoded: EncodedLabels
+    weights: NDArray[np.float64] | None = None
+
+
+def labels_of(case: Case, images: ImageSet, logits: NDArray[np.float32] | None) -> CaseLabels:
+    """The labels of a case.
+
+    Args:
+        case: what is done.
+        images: `case.ipc` of each class.
+        logits: of the experts, their mean, [N, C]; None where the case needs none.
+    """
+    classes, weights, codec = images.labels.numpy(), None, None
+    if logits is None:
+        logits = np.zeros((images.num_images, images.num_classes), dtype=np.float32)
+    codecs: dict[str, Codec] = {"hard": Hard(), "argmax": TopK(1)}
+    value = case.value or 0.0
+    if case.edit == "top-k":
+        codec = TopK(int(value))
+    elif case.edit == "softened":
+        logits = softened(logits, value)
+    elif case.edit == "swapped":
+        logits = swapped(logits, int(value))
+    elif case.edit == "swapped-top":
+        logits = swapped_top(logits, int(value))
+    elif case.edit == "smoothed":
+        logits = smoothed(classes, images.num_classes, value)
+    elif case.edit == "without-images":
+        left = np.flatnonzero(classes != case.removed)
+        images, logits = images.take(left), logits[left]
+    elif case.edit in ("without-mass", "without-mass-renormalised"):
+        assert case.removed is not None
+        logits, mass = without_class(logits, classes, case.removed)
+        weights = mass if case.edit == "without-mass" else None
+    return CaseLabels(images, whole_image_labels(images, logits, codec=codec or codecs.get(case.edit)), weights)
