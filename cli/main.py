@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import inspect, interop, labels, results, sweep, synthesize, train
+from cli import inspect, interop, labels, results, study, sweep, synthesize, train
 from lpqld.version import __version__
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ app.command()(train.train)
 app.command()(inspect.inspect)
 app.command()(inspect.verify)
 app.command()(results.pareto)
+app.command()(study.study)
 app.command()(results.export)
 app.command()(results.ui)
 

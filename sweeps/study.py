@@ -34,7 +34,7 @@ from sweeps.study_config import StudyConfig
 from sweeps.study_labels import CaseLabels, Said, Trajectory, labels_of, said_by_all, trajectory
 
 Progress = Callable[[str, int, int], None]
-LABELS_FOLDER, RESULT_FILE = "labels", "result.json"
+LABELS_FOLDER = "labels"
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,14 @@ class Tracker:
         self.experiment, self._client = experiment, experiment.client
         self._children: dict[str, Run] = {}
 
-    def start_parent(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
-        """Start the sweep's run, or continue the one with the same `lpqld.config` tag; returns the run's id.
+    def start_parent(self, params: Mapping[str, Any], tags: Mapping[str, Any], kind: str = "sweep") -> str:
+        """Start a sweep's or a study's run, or continue the one with the same `lpqld.config` tag; returns its id.
 
         Without that tag in `tags`, the fingerprint of `params` stands for the configuration.
         """
         config = str(tags.get(CONFIG_TAG) or fingerprint(canonical_json(texts(params))))
-        all_tags = {**tags, CONFIG_TAG: config, KIND_TAG: "sweep", "mlflow.source.name": "lpqld sweep"}
-        runs = self.experiment.search(f"tags.`{KIND_TAG}` = 'sweep'")
+        all_tags = {**tags, CONFIG_TAG: config, KIND_TAG: kind, "mlflow.source.name": f"lpqld {kind}"}
+        runs = self.experiment.search(f"tags.`{KIND_TAG}` = '{kind}'")
         parent = next((run for run in runs if run.data.tags.get(CONFIG_TAG) == config), None)
         if parent is None:
             parent = self.experiment.new_run(self.experiment.name, all_tags)
@@ -132,6 +132,12 @@ class Tracker:
                 "smallest.label_bytes": min(point.label_bytes for point in on_front),
             }
         self.experiment.log_metrics(run_id, [(key, value, 0) for key, value in numbers.items()])
+
+    def log_files(self, files: Sequence[Path], note: str) -> None:
+        """Put files on the parent run, and a text that the UI shows."""
+        for file in files:
+            self._client.log_artifact(self._parent(), str(file))
+        self.experiment.set_tags(self._parent(), {NOTE_TAG: note})
 
     def finish(self, status: str = "FINISHED") -> None:
         """End the parent run as FINISHED, FAILED or KILLED."""

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lpqld.errors import ConfigError
 from lpqld.temperature import parse_schedule
 from sweeps.config import SweepConfig
+from sweeps.study_config import StudyConfig
 
 
 def preset_names() -> list[str]:
@@ -36,7 +37,7 @@ def load_config(preset: str, settings: dict[str, Any] | None = None) -> SweepCon
     try:
         config = SweepConfig.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{preset}: " + "; ".join(_explain(error))) from error
+        raise ConfigError(f"{preset}: " + "; ".join(_explain(error, SweepConfig))) from error
     # What the library refuses is refused now, not after the relabeling.
     config.views.rule()
     try:
@@ -44,6 +45,26 @@ def load_config(preset: str, settings: dict[str, Any] | None = None) -> SweepCon
     except ConfigError as error:
         raise ConfigError(f"paper.temperature: {error}") from error
     return config
+
+
+def load_study_config(path: str | None, settings: dict[str, Any]) -> StudyConfig:
+    """The configuration of a study: a YAML file, if there is one, with `settings` (dotted keys) put over it.
+
+    Raises:
+        ConfigError: no such file, text that is not YAML, unknown keys or bad values.
+    """
+    document: dict[str, Any] = {}
+    if path is not None:
+        if not Path(path).is_file():
+            raise ConfigError(f"--config {path}: no such file; expected a study's settings in YAML")
+        document = _read(path)
+        document.pop("name")
+    for key, value in settings.items():
+        _set(document, key, value)
+    try:
+        return StudyConfig.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{path or 'study'}: " + "; ".join(_explain(error, StudyConfig))) from error
 
 
 def parse_settings(assignments: list[str]) -> dict[str, Any]:
@@ -110,13 +131,13 @@ def _set(document: dict[str, Any], key: str, value: Any) -> None:
     document[last] = value
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(error: ValidationError, config: type[BaseModel]) -> Iterator[str]:
     """One sentence per mistake, with the key that was probably meant."""
     for detail in error.errors():
         location = [str(part) for part in detail["loc"]]
         key = ".".join(location)
         if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _keys_of(location[:-1])
+            known = _keys_of(config, location[:-1])
             close = difflib.get_close_matches(location[-1], known, n=1)
             group = f"in {'.'.join(location[:-1])} " if location[:-1] else ""
             hint = f"; did you mean {close[0]}?" if close else f"; the keys {group}are {', '.join(known)}"
@@ -128,8 +149,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"{key}: {reason}{found}"
 
 
-def _keys_of(location: list[str]) -> list[str]:
-    model: Any = SweepConfig
+def _keys_of(config: type[BaseModel], location: list[str]) -> list[str]:
+    model: Any = config
     for part in location:
         field = model.model_fields.get(part)
         if field is None:

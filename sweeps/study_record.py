@@ -1,0 +1,55 @@
+"""A study in MLflow: one parent run, a child run a case, table and figure as artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lpqld.store import canonical_json, fingerprint
+from sweeps.experiment import Experiment
+from sweeps.study import Finding, Progress, run_study
+from sweeps.study_cases import STUDIES
+from sweeps.study_config import StudyConfig
+from sweeps.study_report import FIGURE_FILE, RESULT_FILE, TABLE_FILE, markdown, write_report
+from sweeps.tracking import CONFIG_TAG, Tracker
+
+
+def study_recorded(
+    name: str,
+    config: StudyConfig,
+    root: Path,
+    *,
+    progress: Progress = lambda phase, done, total: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Finding]:
+    """`run_study` with a table, a figure and a record; arguments and errors are the same."""
+    folder = root / "studies" / name
+    tracker = Tracker(Experiment.open(root, f"study-{name}"))
+    settings = config.model_dump(mode="json")
+    tags = {CONFIG_TAG: fingerprint(canonical_json(settings)), "lpqld.about": STUDIES[name].about}
+    tracker.start_parent(settings, tags, kind="study")
+    try:
+        findings = run_study(name, config, root, progress=progress, say=say)
+    except (KeyboardInterrupt, SystemExit):
+        tracker.finish("KILLED")
+        raise
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    for finding in findings:
+        metrics = {
+            "accuracy": finding.accuracy.mean,
+            "accuracy_std": finding.accuracy.std,
+            "val_accuracy": finding.val_accuracy.mean,
+            "class_accuracy": None if finding.class_accuracy is None else finding.class_accuracy.mean,
+            "label_bytes": finding.label_bytes,
+            "image_bytes": finding.image_bytes,
+            "entropy": finding.entropy,
+            "expert_accuracy": finding.expert_accuracy,
+        }
+        tracker.log_trial(finding.case.case_id, str(finding.case), finding.case.params, {}, metrics)
+    write_report(name, findings, folder)
+    files = [folder / file for file in (TABLE_FILE, FIGURE_FILE, RESULT_FILE)]
+    tracker.log_files(files, markdown(name, findings))
+    tracker.finish()
+    return findings
