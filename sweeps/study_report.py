@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from lpqld.store import write_atomically
 from sweeps.palette import BLUE, INK, MARKERS, OTHER_COLOURS, plain, png, tidy
@@ -103,12 +104,13 @@ def figure(name: str, findings: Sequence[Finding]) -> Figure:
         axes.set_xticks(range(len(names)), [plain(each) for each in names], fontsize=8.5)
     elif name != "entropy" and min(value for value in values if not isinstance(value, str)) > 0:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_xlabel(label, color=INK)
     what = "of the removed class " if name == "zero-shot" else ""
     axes.set_ylabel(f"Test accuracy {what}(%)", color=INK)
     axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
     tidy(axes, "both")
-    axes.set_title(plain(STUDIES[name].about), fontsize=11, fontweight="bold", color=INK, loc="left")
+    axes.set_title(plain(STUDIES[name].about).capitalize(), fontsize=11, fontweight="bold", color=INK, loc="left")
     return canvas
 
 

@@ -10,14 +10,13 @@ import pytest
 from lpqld.version import __version__
 from tests.conftest import CHECKOUT, command_environment
 
-# import and study come with later issues.
 COMMANDS = [
     *("sweep", "presets", "plan", "teacher fit", "synthesize", "relabel", "compress", "train"),
-    *("inspect", "verify", "pareto", "export", "ui"),
+    *("import", "inspect", "verify", "pareto", "study", "export", "ui"),
 ]
-ON_RAY = ["sweep", "teacher fit", "synthesize", "relabel", "train"]
+ON_RAY = ["sweep", "teacher fit", "synthesize", "relabel", "train", "study"]
 SEEDED = [*ON_RAY, "plan", "verify"]
-ROOTED = ["sweep", "plan", "teacher fit", "synthesize", "relabel", "train", "pareto", "export", "ui"]
+ROOTED = ["sweep", "plan", "teacher fit", "synthesize", "relabel", "train", "pareto", "study", "export", "ui"]
 OPTIONS = {
     "sweep": "--set --budget --trials --name --images --val --eval --teacher --teacher-arch --student-arch --ipc",
     "teacher fit": "--images --eval --arch --epochs --out --keep-every --keep-at --seeds",
@@ -29,6 +28,8 @@ OPTIONS = {
     "train": "--images --labels --eval --arch --epochs --seeds --lr --batch-size --temperature --ca --order",
     "inspect": "--against --teacher",
     "verify": "--images --teacher",
+    "study": "--images --eval --val --ipc --experts --expert-arch --expert-epochs --expert-seeds --arch --epochs "
+    "--seeds --config --set",
     "export": "--out --budget --all --format",
 }
 

@@ -174,12 +174,13 @@ class TestEpochs:
         assert len(torch.unique(torch.cat(seen), dim=0)) > 100
 
 
+@pytest.fixture(scope="module")
+def whole(images, labels) -> Labels:
+    return encode(labels, TopK(3, 0.25), num_views=images.num_images).decode()
+
+
 class TestAugmented:
     RECIPE = Recipe(epochs=5, augment_crop=0.3, augment_flip=True)
-
-    @pytest.fixture(scope="class")
-    def whole(self, images, labels) -> Labels:
-        return encode(labels, TopK(3, 0.25), num_views=images.num_images).decode()
 
     def test_an_epoch_has_other_views_of_every_image_with_the_one_label_of_each(self, images, whole):
         data, plain = ViewDataset.of_recipe(images, whole, self.RECIPE, "cpu", seed=3), ViewDataset(images, whole)
