@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ import numpy as np
 import ray
 
 from lpqld.dataset import ViewDataset
+from lpqld.ensemble import load_teachers
 from lpqld.evaluation import accuracy
 from lpqld.fidelity import entropy
 from lpqld.fit import epochs_to_keep
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.recipe import Recipe
+from lpqld.references import UNKNOWN_TEACHER, TeacherRef
 from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.student import Student
 from lpqld.training import train
@@ -99,7 +101,15 @@ def run_study(
         lambda done, total: progress("experts' labels", done, total),
     )  # fmt: skip
     say(f"{name}: {len(cases)} cases of {config.seeds} students, experts of epochs {', '.join(map(str, experts))}")
-    made = {case: _made(case, images[case.ipc], largest, said) for case in dict.fromkeys(cases)}
+    teachers: dict[tuple[int | None, int], TeacherRef] = {
+        (case.epoch, case.members): _teacher(experts[case.epoch][: case.members], largest.class_names)
+        for case in cases
+        if case.epoch is not None
+    }
+    made = {
+        case: _made(case, images[case.ipc], largest, said, teachers.get((case.epoch, case.members), UNKNOWN_TEACHER))
+        for case in dict.fromkeys(cases)
+    }
     for case, labels in made.items():
         labels.encoded.write(_labels_folder(folder, case, labels))
     values = _train(made, config, evaluation, folder, progress)
@@ -130,13 +140,21 @@ def _sample(config: StudyConfig, ipc: int) -> ImageSet:
     return ImageSet.open(config.images, size=config.size, sample=(ipc, config.seed))
 
 
-def _made(case: Case, images: ImageSet, largest: ImageSet, said: dict[int, list[Said]]) -> CaseLabels:
+def _teacher(paths: Sequence[Path], class_names: tuple[str, ...]) -> TeacherRef:
+    """The experts, or their ensemble, as label sets name who made them."""
+    teacher = load_teachers(",".join(map(str, paths)), image_class_names=class_names)
+    return TeacherRef.of(teacher.spec, teacher.fingerprint)
+
+
+def _made(
+    case: Case, images: ImageSet, largest: ImageSet, said: dict[int, list[Said]], teacher: TeacherRef
+) -> CaseLabels:
     if case.epoch is None:
         return labels_of(case, images, None)
     rows = np.searchsorted(largest.ids, images.ids, sorter=(order := np.argsort(largest.ids)))
     experts = said[case.epoch][: case.members]
     logits = np.stack([expert.logits[order[rows]] for expert in experts]).mean(axis=0, dtype=np.float64)
-    return labels_of(case, images, np.asarray(logits, dtype=np.float32))
+    return labels_of(case, images, np.asarray(logits, dtype=np.float32), teacher)
 
 
 def _digest(labels: CaseLabels) -> str:

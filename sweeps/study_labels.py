@@ -20,6 +20,7 @@ from lpqld.errors import ConfigError
 from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.label_edits import smoothed, softened, swapped, swapped_top, without_class
+from lpqld.references import UNKNOWN_TEACHER, TeacherRef
 from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.teacher import load_teacher
 from lpqld.whole_image_labels import whole_image_labels
@@ -28,6 +29,7 @@ from sweeps.study_cases import Case
 
 _BATCH = 256
 _EPOCH = re.compile(r"-epoch(\d+)$")
+_AS_SAID = ("none", "top-k", "argmax", "without-images")
 Trajectory = Mapping[int, Sequence[Path]]
 
 
@@ -120,13 +122,16 @@ class CaseLabels:
     weights: NDArray[np.float64] | None = None
 
 
-def labels_of(case: Case, images: ImageSet, logits: NDArray[np.float32] | None) -> CaseLabels:
+def labels_of(
+    case: Case, images: ImageSet, logits: NDArray[np.float32] | None, teacher: TeacherRef = UNKNOWN_TEACHER
+) -> CaseLabels:
     """The labels of a case.
 
     Args:
         case: what is done.
         images: `case.ipc` of each class.
         logits: of the experts, their mean, [N, C]; None where the case needs none.
+        teacher: the experts, of whom labels that were changed are no longer.
     """
     classes, weights, codec = images.labels.numpy(), None, None
     if logits is None:
@@ -150,4 +155,10 @@ def labels_of(case: Case, images: ImageSet, logits: NDArray[np.float32] | None) 
         assert case.removed is not None
         logits, mass = without_class(logits, classes, case.removed)
         weights = mass if case.edit == "without-mass" else None
-    return CaseLabels(images, whole_image_labels(images, logits, codec=codec or codecs.get(case.edit)), weights)
+    encoded = whole_image_labels(
+        images,
+        logits,
+        codec=codec or codecs.get(case.edit),
+        teacher=teacher if case.edit in _AS_SAID else UNKNOWN_TEACHER,
+    )
+    return CaseLabels(images, encoded, weights)

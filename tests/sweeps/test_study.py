@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from cli.study import NAMES
+from lpqld.ensemble import load_teachers
+from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from sweeps.study_cases import STUDIES
 
@@ -41,6 +43,13 @@ def test_cases_have_what_they_should(by_epoch, root):
         labels.verify()
         assert labels.num_bytes["total"] == entry["label_bytes"]
         assert labels.spec.num_views == labels.spec.num_images == 10 * entry["case"]["ipc"]
+        epoch = entry["case"]["epoch"]
+        files = ",".join(map(str, (root / "studies" / "experts").glob(f"*-seed0-epoch{epoch}.safetensors")))
+        expert = load_teachers(files, image_class_names=tuple("0123456789"))
+        assert labels.spec.teacher.fingerprint == expert.fingerprint
+        images = labels.images_of(ImageSet.open("digits:train"))
+        said = expert(images.pixels.float() / 255).detach().numpy()
+        assert labels.labels.logits.dense(10) == pytest.approx(said[labels.labels.views_of(images).order], abs=0.02)
     late, early = by_epoch["cases"][3], by_epoch["cases"][2]
     assert late["expert_accuracy"] > early["expert_accuracy"]
     assert late["accuracy"]["mean"] > early["accuracy"]["mean"] + 0.1
