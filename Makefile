@@ -9,10 +9,10 @@ SOURCES := lpqld sweeps cli tests benchmarks
 demo: .venv/installed
 	$(BIN)/lpqld sweep digits
 
-# A file of tests is one process's, so that its tests share what is costly to make; JOBS=1 runs one after the other.
+# A file of tests is one process's, so that its tests share what is costly to make; long files do not come last.
 JOBS ?= 2
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Minutes long: larger sweeps on the data that `make test` only touches.
 test-slow: .venv/installed
