@@ -75,7 +75,7 @@ def study(
     from sweeps.cluster import cluster
     from sweeps.presets import load_study_config, parse_settings
     from sweeps.study_record import study_recorded
-    from sweeps.study_report import FIGURE_FILE, best_by_ipc, markdown
+    from sweeps.study_report import FIGURE_FILE, document, markdown
 
     if name not in NAMES:
         raise ConfigError(f"no study {name!r}: expected {', '.join(NAMES)}")
@@ -87,15 +87,5 @@ def study(
     with Reporter() as reporter, cluster(address):
         findings = study_recorded(name, study_config, root, progress=reporter.progress, say=reporter.say)
     folder = root / "studies" / name
-    chosen = {
-        str(ipc): {"case": finding.case.params, "accuracy": vars(finding.accuracy)}
-        for ipc, finding in best_by_ipc(findings).items()
-    }
-    document = {
-        "study": name,
-        "folder": str(folder),
-        "chosen": chosen,
-        "cases": [finding.to_json() for finding in findings],
-    }
     text = f"{markdown(name, findings)}\nfigure: {folder / FIGURE_FILE}"
-    return Answer(document, text)
+    return Answer({**document(name, findings), "folder": str(folder)}, text)

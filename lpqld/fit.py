@@ -112,8 +112,11 @@ def fit_teacher(
     spread = torch.tensor(std, device=target).view(1, 3, 1, 1)
     draws = torch.Generator().manual_seed(seed % 2**63)
     cuda_devices = [target] if target.type == "cuda" else []
-    facts = [architecture, epochs, seed, batch_size, lr, weight_decay, flip, max_shift, images.fingerprint]
-    state = TrainingCheckpoint(checkpoint, fingerprint(canonical_json(facts))[:12], checkpoint_seconds)
+    identity = ""
+    if checkpoint is not None:  # hashing all images is for this alone
+        facts = [architecture, epochs, seed, batch_size, lr, weight_decay, flip, max_shift, images.fingerprint]
+        identity = fingerprint(canonical_json(facts))[:12]
+    state = TrainingCheckpoint(checkpoint, identity, checkpoint_seconds)
     with (
         torch.random.fork_rng(devices=cuda_devices),
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from lpqld.teacher import Teacher, TeacherSpec, choose_device, save_teacher
 from sweeps.cluster import cluster, num_gpus, use_assigned_resources
 
 _STATE_SUFFIX = ".checkpoint"
+_EPOCH = re.compile(r"-epoch(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,18 @@ class FittedTeacher:
 def checkpoint_path(path: Path, epoch: int) -> Path:
     """Where the checkpoint of an epoch lies, beside the teacher."""
     return path.with_name(f"{path.stem}-epoch{epoch}{path.suffix}")
+
+
+def epoch_of(path: Path) -> int | None:
+    """The epoch in a checkpoint's name; None of a finished teacher."""
+    match = _EPOCH.search(path.stem)
+    return None if match is None else int(match[1])
+
+
+def checkpoints_of(path: Path) -> dict[int, Path]:
+    """The checkpoints beside a finished teacher, by epoch."""
+    found = {epoch_of(file): file for file in path.parent.glob(f"{glob.escape(path.stem)}-epoch*{path.suffix}")}
+    return {epoch: file for epoch, file in found.items() if epoch and file == checkpoint_path(path, epoch)}
 
 
 def seed_path(path: Path, seed: int) -> Path:

@@ -73,8 +73,8 @@ def run_study(
     config: StudyConfig,
     root: Path,
     *,
-    progress: Progress = lambda phase, done, total: None,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Progress,
+    say: Callable[[str], None],
 ) -> list[Finding]:
     """Every case of a study on the connected Ray cluster, in the study's order.
 
@@ -185,7 +185,7 @@ def _train(
             if path.is_file():
                 values[case][seed] = json.loads(path.read_bytes())
                 continue
-            data = data or (ray.put(labels.images), ray.put(labels.encoded.decode()), ray.put(labels.weights))
+            data = data or (ray.put(labels.images), ray.put(labels.decoded), ray.put(labels.weights))
             checkpoint = place / f"seed-{seed}.checkpoint"
             reference = task.remote(*data, *shared, config.student, seed, case.removed, checkpoint)
             running[reference] = case, seed, path
@@ -240,7 +240,7 @@ def _finding(
         class_accuracy=over_seeds("class_accuracy") if case.removed is not None else None,
         label_bytes=made.encoded.num_bytes,
         image_bytes=spec.images.image_bytes,
-        entropy=entropy(made.encoded.decode()),
+        entropy=entropy(made.decoded),
         expert_accuracy=float(np.mean([expert.accuracy for expert in experts])) if experts else None,
         labels=str(_labels_folder(folder, case, made)),
     )

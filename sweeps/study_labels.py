@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +20,16 @@ from lpqld.errors import ConfigError
 from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.label_edits import smoothed, softened, swapped, swapped_top, without_class
+from lpqld.labels import Labels
 from lpqld.references import UNKNOWN_TEACHER, TeacherRef
 from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.teacher import load_teacher
 from lpqld.whole_image_labels import whole_image_labels
 from sweeps.cluster import num_gpus, use_assigned_resources
+from sweeps.experts import checkpoints_of, epoch_of
 from sweeps.study_cases import Case
 
 _BATCH = 256
-_EPOCH = re.compile(r"-epoch(\d+)$")
 _AS_SAID = ("none", "top-k", "argmax", "without-images")
 Trajectory = Mapping[int, Sequence[Path]]
 
@@ -39,15 +40,8 @@ def trajectory(source: str) -> Trajectory:
     Raises:
         ConfigError: there are none, or their epochs differ.
     """
-    experts = [path for path in teacher_files(source) if not _EPOCH.search(path.stem)]
-    by_expert = []
-    for path in experts:
-        found = {}
-        for checkpoint in path.parent.glob(f"*{path.suffix}"):
-            match = _EPOCH.search(checkpoint.stem)
-            if match and checkpoint.stem[: match.start()] == path.stem:
-                found[int(match[1])] = checkpoint
-        by_expert.append(found)
+    experts = [path for path in teacher_files(source) if epoch_of(path) is None]
+    by_expert = [checkpoints_of(path) for path in experts]
     if not experts or not by_expert[0] or any(found.keys() != by_expert[0].keys() for found in by_expert):
         epochs = "; ".join(f"{path.name} has {sorted(found)}" for path, found in zip(experts, by_expert, strict=True))
         raise ConfigError(
@@ -120,6 +114,11 @@ class CaseLabels:
     images: ImageSet
     encoded: EncodedLabels
     weights: NDArray[np.float64] | None = None
+
+    @cached_property
+    def decoded(self) -> Labels:
+        """The labels as a reader of their files gets them."""
+        return self.encoded.decode()
 
 
 def labels_of(

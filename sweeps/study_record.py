@@ -19,8 +19,8 @@ def study_recorded(
     config: StudyConfig,
     root: Path,
     *,
-    progress: Progress = lambda phase, done, total: None,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Progress,
+    say: Callable[[str], None],
 ) -> list[Finding]:
     """`run_study` with a table, a figure and a record; arguments and errors are the same."""
     folder = root / "studies" / name

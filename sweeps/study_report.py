@@ -40,6 +40,15 @@ def flattery(findings: Sequence[Finding]) -> dict[int, float]:
     }
 
 
+def document(name: str, findings: Sequence[Finding]) -> dict[str, Any]:
+    """All of it as JSON values: every case, and for each number of images the one that validation chose."""
+    chosen = {
+        str(ipc): {"case": finding.case.params, "accuracy": vars(finding.accuracy)}
+        for ipc, finding in best_by_ipc(findings).items()
+    }
+    return {"study": name, "chosen": chosen, "cases": [finding.to_json() for finding in findings]}
+
+
 def markdown(name: str, findings: Sequence[Finding]) -> str:
     """The table, and what validation chose."""
     keys = list(dict.fromkeys(key for finding in findings for key in finding.case.params))
@@ -145,5 +154,4 @@ def write_report(name: str, findings: Sequence[Finding], folder: Path) -> None:
     """Table, figure and result in the study's folder."""
     write_atomically(folder / TABLE_FILE, markdown(name, findings).encode())
     write_atomically(folder / FIGURE_FILE, png(figure(name, findings)))
-    document = {"study": name, "cases": [finding.to_json() for finding in findings]}
-    write_atomically(folder / RESULT_FILE, json.dumps(document, indent=2).encode())
+    write_atomically(folder / RESULT_FILE, json.dumps(document(name, findings), indent=2).encode())
