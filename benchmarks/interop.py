@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ from real_data import DATA
 from lpqld.images import ImageSet
 from lpqld.store import write_atomically
 from lpqld.teacher import load_teacher
+from sweeps.result import Accuracy
+from sweeps.study_report import spread
 
 _RESULTS = Path(__file__).resolve().parent / "interop"
 _EPOCHS, _IPC, _FACTOR = 100, 10, 40
@@ -190,9 +191,8 @@ def markdown(cases: list[Case]) -> str:
             facts = json.loads(result_file(case).read_bytes())
             cells = [case.method]
             for labels in ("all", "small"):
-                percents = [100 * value for value in facts[labels]["accuracy"]["values"]]
                 cells.append(f"{facts[labels]['label_bytes']:,}")
-                cells.append(f"{statistics.mean(percents):.1f} ± {statistics.stdev(percents):.1f}")
+                cells.append(spread(Accuracy(**facts[labels]["accuracy"])))
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -28,28 +28,21 @@ def study_recorded(
     settings = config.model_dump(mode="json")
     tags = {CONFIG_TAG: fingerprint(canonical_json(settings)), "lpqld.about": STUDIES[name].about}
     tracker.start_parent(settings, tags, kind="study")
-    try:
+    with tracker.finishing():
         findings = run_study(name, config, root, progress=progress, say=say)
-    except (KeyboardInterrupt, SystemExit):
-        tracker.finish("KILLED")
-        raise
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    for finding in findings:
-        metrics = {
-            "accuracy": finding.accuracy.mean,
-            "accuracy_std": finding.accuracy.std,
-            "val_accuracy": finding.val_accuracy.mean,
-            "class_accuracy": None if finding.class_accuracy is None else finding.class_accuracy.mean,
-            "label_bytes": finding.label_bytes,
-            "image_bytes": finding.image_bytes,
-            "entropy": finding.entropy,
-            "expert_accuracy": finding.expert_accuracy,
-        }
-        tracker.log_trial(finding.case.case_id, str(finding.case), finding.case.params, {}, metrics)
-    write_report(name, findings, folder)
-    files = [folder / file for file in (TABLE_FILE, FIGURE_FILE, RESULT_FILE)]
-    tracker.log_files(files, markdown(name, findings))
-    tracker.finish()
+        for finding in findings:
+            metrics = {
+                "accuracy": finding.accuracy.mean,
+                "accuracy_std": finding.accuracy.std,
+                "val_accuracy": finding.val_accuracy.mean,
+                "class_accuracy": None if finding.class_accuracy is None else finding.class_accuracy.mean,
+                "label_bytes": finding.label_bytes,
+                "image_bytes": finding.image_bytes,
+                "entropy": finding.entropy,
+                "expert_accuracy": finding.expert_accuracy,
+            }
+            tracker.log_trial(finding.case.case_id, str(finding.case), finding.case.params, {}, metrics)
+        write_report(name, findings, folder)
+        files = [folder / file for file in (TABLE_FILE, FIGURE_FILE, RESULT_FILE)]
+        tracker.log_files(files, markdown(name, findings))
     return findings

@@ -124,7 +124,7 @@ def _run(
         spaces = spaces_for(budgets, config.search, shared)
         tracker = Tracker(Experiment.open(root, config.name))
         tracker.start_parent(*_description(config, images, about_teacher, shared, all_bytes))
-        try:
+        with tracker.finishing():
             counted = _Counter(progress, tracker)
             with clock.phase("search"):
                 counted.start("search", config.search.trials * len(budgets))
@@ -165,13 +165,6 @@ def _run(
             if shared.real is not None:
                 write_atomically(folder / REPORT_FOLDER / IMAGES_FILE, side_by_side(images, shared.real[0]))
             tracker.log_report(result, folder / REPORT_FOLDER)
-            tracker.finish("FINISHED")
-        except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit
-            tracker.finish("KILLED")
-            raise
-        except BaseException:
-            tracker.finish("FAILED")
-            raise
     return result
 
 

@@ -5,6 +5,7 @@ A resumed sweep finds its parent by its configuration and its trials by their id
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -138,6 +139,19 @@ class Tracker:
         for file in files:
             self._client.log_artifact(self._parent(), str(file))
         self.experiment.set_tags(self._parent(), {NOTE_TAG: note})
+
+    @contextlib.contextmanager
+    def finishing(self) -> Iterator[None]:
+        """End the parent run with the block: FINISHED, KILLED where it is interrupted, or FAILED."""
+        status = "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit
+            status = "KILLED"
+            raise
+        finally:
+            self.finish(status)
 
     def finish(self, status: str = "FINISHED") -> None:
         """End the parent run as FINISHED, FAILED or KILLED."""

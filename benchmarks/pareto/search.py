@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from commands import lpqld
 from data_sets import DATA_SETS
 from label_students import cpu_name, versions
 from real_data import DATA
@@ -98,9 +98,7 @@ def sweep(method: Method, seed: int, cache: Path) -> dict[str, Any]:
         line += ["--budget", budget]
     for assignment in (*(f"{key}={value}" for key, value in settings.items()), *method.settings):
         line += ["--set", assignment]
-    print("lpqld", *line, file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, "-m", "cli.main", *line, "--json"], stdout=subprocess.PIPE, check=True)
-    found = json.loads(done.stdout)
+    found = lpqld(line, Path.cwd())
     paper = [point for point in found["baselines"] if point["config"].get("kind") == "paper"]
     return {
         "method": method.name,
