@@ -48,6 +48,7 @@ class Finding:
         accuracy, val_accuracy: of students on the test and validation images.
         class_accuracy: on the test images of the removed class, where one is.
         label_bytes, image_bytes: on disk.
+        num_classes: C.
         entropy: of the labels, their mean in nats.
         expert_accuracy: of the experts on the validation images, their mean; None without experts.
         labels: the label set's folder.
@@ -59,6 +60,7 @@ class Finding:
     class_accuracy: Accuracy | None
     label_bytes: int
     image_bytes: int
+    num_classes: int
     entropy: float
     expert_accuracy: float | None
     labels: str
@@ -240,6 +242,7 @@ def _finding(
         class_accuracy=over_seeds("class_accuracy") if case.removed is not None else None,
         label_bytes=made.encoded.num_bytes,
         image_bytes=spec.images.image_bytes,
+        num_classes=spec.num_classes,
         entropy=entropy(made.decoded),
         expert_accuracy=float(np.mean([expert.accuracy for expert in experts])) if experts else None,
         labels=str(_labels_folder(folder, case, made)),

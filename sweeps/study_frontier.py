@@ -1,0 +1,84 @@
+"""What follows from a study's findings: what validation chose, the frontier of data budgets, the scaling law."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lpqld.pareto import front
+from sweeps.scaling_law import ScalingLaw, fit_scaling_law
+from sweeps.study import Finding
+
+
+def best_by_ipc(findings: Sequence[Finding]) -> dict[int, Finding]:
+    """For each number of images the case that the validation images choose."""
+    found: dict[int, Finding] = {}
+    for finding in findings:
+        known = found.get(finding.case.ipc)
+        if known is None or finding.val_accuracy.mean > known.val_accuracy.mean:
+            found[finding.case.ipc] = finding
+    return found
+
+
+def flattery(findings: Sequence[Finding]) -> dict[int, float]:
+    """For each number of images, how far the best test accuracy is above that of the case that validation chose."""
+    return {
+        ipc: max(each.accuracy.mean for each in findings if each.case.ipc == ipc) - chosen.accuracy.mean
+        for ipc, chosen in best_by_ipc(findings).items()
+    }
+
+
+def data_bytes(finding: Finding) -> int:
+    """Of images and labels on disk."""
+    return finding.image_bytes + finding.label_bytes
+
+
+def frontier(findings: Sequence[Finding]) -> list[Finding]:
+    """The envelope over all that a study varies: what nothing else beats in bytes of data and on validation."""
+    beaten_by_none = front(
+        [data_bytes(finding) for finding in findings], [finding.val_accuracy.mean for finding in findings]
+    )
+    chosen = [finding for finding, stays in zip(findings, beaten_by_none, strict=True) if stays]
+    return sorted(chosen, key=data_bytes)
+
+
+def kept_classes(finding: Finding) -> int:
+    """How many classes a label of the scaling study keeps; 0: it is hard."""
+    case = finding.case
+    return 0 if case.edit == "hard" else finding.num_classes if case.value is None else int(case.value)
+
+
+def law_of(findings: Sequence[Finding]) -> ScalingLaw | None:
+    """The scaling law of the accuracies of a grid; argmax labels, which it has no place for, are left out."""
+    some = [finding for finding in findings if kept_classes(finding) != 1]
+    return fit_scaling_law(
+        [finding.case.ipc for finding in some],
+        [kept_classes(finding) for finding in some],
+        [finding.accuracy.mean for finding in some],
+    )
+
+
+def exchange(law: ScalingLaw, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """What the law makes of the soft labels of a grid: for each, how many images with hard labels one image is worth.
+
+    `beyond` tells where that many hard images are more than any that were measured. `image_bytes_a_label_byte` is how
+    many bytes of images a byte more of labels replaces.
+    """
+    hard = {finding.case.ipc: finding for finding in findings if kept_classes(finding) == 0}
+    rows = []
+    for finding in findings:
+        ipc, k = finding.case.ipc, kept_classes(finding)
+        if k < 2 or ipc not in hard:
+            continue
+        worth = law.worth(ipc, k)
+        more = max(1, finding.label_bytes - hard[ipc].label_bytes)
+        rows.append(
+            {
+                "ipc": ipc,
+                "k": k,
+                "worth": vars(worth),
+                "beyond": worth.value * ipc > max(hard),
+                "image_bytes_a_label_byte": (worth.value - 1) * finding.image_bytes / more,
+            }
+        )
+    return rows
