@@ -24,11 +24,17 @@ METRIC, MODE = "val_accuracy", "max"
 
 @dataclass(frozen=True)
 class Space:
-    """What trials of one budget choose from; `codecs` are the (k, bits) of which one label per image fits."""
+    """What trials of one budget choose from.
+
+    Attributes:
+        codecs: the (k, bits) of which one label per image fits.
+        epochs: of the experts; none where there is no choice.
+    """
 
     budget: int
     codecs: tuple[tuple[int, int], ...]
     search: SearchConfig
+    epochs: tuple[int, ...] = ()
 
     def __call__(self, trial: optuna.Trial) -> None:
         """Suggest one trial's parameters (Optuna's define-by-run)."""
@@ -42,6 +48,8 @@ class Space:
             trial.suggest_float("end", *search.temperature_end, log=True)
         trial.suggest_categorical("ca", list(search.ca))
         trial.suggest_float("lr", *search.lr, log=True)
+        if self.epochs:
+            trial.suggest_categorical("epoch", list(self.epochs))
 
     def has_room_for(self, params: dict[str, Any]) -> bool:
         """Whether the codec of another budget's trial fits this one."""
@@ -60,6 +68,8 @@ class Space:
             if shape != "constant":
                 point["end"] = min(max(2.0, search.temperature_end[0]), search.temperature_end[1])
             point |= {"ca": search.ca[0], "lr": min(max(lr, search.lr[0]), search.lr[1])}
+            if self.epochs:
+                point["epoch"] = self.epochs[-1]
             points.append(point)
         return points
 
@@ -80,6 +90,7 @@ def choice_of(config: dict[str, Any]) -> Choice:
         temperature=temperature,
         ca=config["ca"],
         lr=float(f"{config['lr']:.3g}"),
+        epoch=config.get("epoch"),
     )
 
 
@@ -97,10 +108,11 @@ def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -
         )
     # The longest text that a trial's recipe can have in the manifest, so that what fits here fits there.
     longest = {"temperature": "12.34:12.34:cosine", "ca": "paper", "lr": 0.000123}
-    sizes = {}
+    sizes, epochs = {}, tuple(shared.by_epoch)
     for k in search.k:
         for bits in search.bits:
-            sizes[k, bits] = smallest_budget(Choice(kind="search", k=k, bits=bits, **longest), shared)  # type: ignore[arg-type]
+            choices = [Choice(kind="search", k=k, bits=bits, epoch=epoch, **longest) for epoch in epochs or (None,)]  # type: ignore[arg-type]
+            sizes[k, bits] = max(smallest_budget(choice, shared) for choice in choices)
     spaces = []
     for budget in budgets:
         fitting = tuple(sorted(codec for codec, size in sizes.items() if size <= budget))
@@ -111,7 +123,7 @@ def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -
                 f"{sizes[smallest]} bytes (k={smallest[0]}, {smallest[1]} bits). Raise --budget, or add smaller "
                 f"search.k or search.bits"
             )
-        spaces.append(Space(budget, fitting, search))
+        spaces.append(Space(budget, fitting, search, epochs))
     return spaces
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,7 @@ class Choice:
         budget: bytes, or None.
         k, bits: of the codec.
         temperature, ca, lr: of the recipe.
+        epoch: of the experts that said the labels; None where trials do not choose it.
     """
 
     kind: Kind
@@ -46,11 +48,17 @@ class Choice:
     temperature: str = "20"
     ca: Literal["fit", "paper", "off"] = "off"
     lr: float = 1e-3
+    epoch: int | None = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """All of it as JSON values, without an epoch where there is none."""
+        return {name: value for name, value in asdict(self).items() if name != "epoch" or value is not None}
 
     @property
     def trial_id(self) -> str:
         """A short name that depends on the choice alone."""
-        digest = fingerprint(canonical_json(asdict(self)))[:8]
+        digest = fingerprint(canonical_json(self.params))[:8]
         budget = "" if self.budget is None else f"-{format_bytes(self.budget).replace(' ', '')}"
         return f"{self.kind}{budget}-{digest}"
 
@@ -76,6 +84,8 @@ class Shared:
     Attributes:
         real: random real images with labels of their own.
         sizes: a folder where the bytes of the master's prefixes are kept by codec (`PrefixSizes`).
+        by_epoch: labels by the epoch of the experts that said them, with a folder of their sizes each; baselines, and
+            choices without an epoch, have `labels`.
     """
 
     images: ImageSet
@@ -85,6 +95,14 @@ class Shared:
     recipe: Recipe
     real: tuple[ImageSet, Labels] | None = None
     sizes: Path | None = None
+    by_epoch: Mapping[int, tuple[Labels, Path]] = field(default_factory=dict)
+
+    def labels_for(self, choice: Choice) -> Shared:
+        """The same with the labels of a choice's epoch as the master."""
+        if choice.epoch is None:
+            return self
+        labels, sizes = self.by_epoch[choice.epoch]
+        return replace(self, labels=labels, sizes=sizes)
 
     @cached_property
     def rung_images(self) -> ImageSet:
@@ -127,6 +145,7 @@ def choose_labels(choice: Choice, shared: Shared) -> ChosenLabels:
     Raises:
         ConfigError: the budget is smaller than one label per image.
     """
+    shared = shared.labels_for(choice)
     master = shared.labels
     if choice.kind == "hard":
         return ChosenLabels(None, 0, 0, 0.0)
@@ -150,6 +169,7 @@ def choose_labels(choice: Choice, shared: Shared) -> ChosenLabels:
 
 def encode_chosen(choice: Choice, shared: Shared) -> EncodedLabels:
     """The label set of a choice that fills a budget, as it goes to disk."""
+    shared = shared.labels_for(choice)
     codec, recipe = _codec_of(choice, shared), _recipe_of(choice, shared)
     return encode(shared.labels, codec, num_views=affordable_views(choice, shared), recipe=recipe)
 
@@ -162,11 +182,13 @@ def affordable_views(choice: Choice, shared: Shared) -> int:
     """
     if choice.kind == "paper":
         return reference_views(_budget_of(choice), choice.k or 1, shared.labels.spec)
+    shared = shared.labels_for(choice)
     return shared.sizes_in(_codec_of(choice, shared)).most(_budget_of(choice), _recipe_of(choice, shared))
 
 
 def smallest_budget(choice: Choice, shared: Shared) -> int:
     """Bytes of one label per image in a choice's codec: the smallest budget that it can fill."""
+    shared = shared.labels_for(choice)
     num_views, recipe = shared.images.num_images, _recipe_of(choice, shared)
     return encode(shared.labels, _codec_of(choice, shared), num_views=num_views, recipe=recipe).num_bytes
 

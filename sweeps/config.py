@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lpqld.errors import ConfigError
 from lpqld.recipe import Recipe
@@ -52,9 +52,16 @@ class EvalConfig(Strict):
 
 
 class TeacherConfig(Strict):
-    """A checkpoint with its specification, or `fit: true` to train one on `fit_images`."""
+    """A checkpoint with its specification, `experts` with an epoch, or `fit: true` to train one on `fit_images`.
+
+    `experts` is a pattern of finished teachers with checkpoints beside them, as `lpqld teacher fit --keep-at` writes
+    them; several are an ensemble. `epoch` is that of the checkpoints, the last by default; "search" labels with those
+    of every epoch and makes the epoch one of the things that trials choose.
+    """
 
     source: str | None = None
+    experts: str | None = None
+    epoch: Annotated[int, Field(ge=1)] | Literal["search"] | None = None
     architecture: str | None = None
     input_size: int | None = None
     mean: tuple[float, float, float] | None = None
@@ -64,6 +71,14 @@ class TeacherConfig(Strict):
     fit: bool = False
     fit_images: str | None = None
     fit_epochs: int = Field(default=30, ge=1)
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> TeacherConfig:
+        if self.source is not None and self.experts is not None:
+            raise ValueError("source and experts: a sweep has one teacher, give one of them")
+        if self.epoch is not None and self.experts is None:
+            raise ValueError("epoch is of experts, and there are none: give experts, or leave it out")
+        return self
 
 
 class ViewsConfig(Strict):
@@ -212,7 +227,12 @@ class SweepConfig(Strict):
     @property
     def has_teacher(self) -> bool:
         """Whether there is a teacher; with `relabel.labels` there need not be one."""
-        return self.teacher.source is not None or self.teacher.fit
+        return self.teacher.source is not None or self.teacher.experts is not None or self.teacher.fit
+
+    @property
+    def searches_epoch(self) -> bool:
+        """Whether trials choose the epoch of the experts."""
+        return self.teacher.epoch == "search"
 
     def require_data(self) -> None:
         """Refuse to start without images, evaluation images and a teacher, saying what to pass.
@@ -227,6 +247,8 @@ class SweepConfig(Strict):
             missing.append(f"--set images.real=PATH: the teacher's training images, to recover from, {LAYOUTS}")
         if self.eval.source is None:
             missing.append(f"--eval PATH: the evaluation images, {LAYOUTS}")
+        if self.searches_epoch and self.relabel.labels is not None:
+            raise ConfigError("relabel.labels are of one teacher: leave out teacher.epoch=search")
         if self.relabel.labels is not None and (self.recovers or self.images.real is not None):
             raise ConfigError("relabel.labels are of images that are there: leave out images.real and recover")
         if not self.has_teacher and self.relabel.labels is None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from lpqld.ensemble import load_teachers
-from lpqld.errors import DataError
+from lpqld.errors import ConfigError, DataError
 from lpqld.fit import FitEpoch, fit_teacher
 from lpqld.images import ImageSet
 from lpqld.memory import ImageMemory
 from lpqld.store import canonical_json, write_atomically
 from lpqld.teacher import Teacher, save_teacher
 from sweeps.config import EvalConfig, ImagesConfig, SweepConfig, TeacherConfig
+from sweeps.experts import trajectory
 
 _HALF = 0.5
 TEACHER_FILE, _FITTED_TO_FILE = "teacher.safetensors", "teacher.json"
@@ -67,10 +68,36 @@ def open_teacher(config: TeacherConfig, images: ImageSet) -> Teacher:
 
 
 def open_teacher_for(config: TeacherConfig, class_names: tuple[str, ...]) -> Teacher:
-    """The teacher in a checkpoint, or in several, cut to some classes."""
-    assert config.source is not None, "require_data comes first"
+    """The teacher in a checkpoint, or in several, cut to some classes; of experts those of the chosen epoch.
+
+    Raises:
+        ConfigError: there are no experts, or none of that epoch.
+    """
+    if config.experts is None:
+        assert config.source is not None, "require_data comes first"
+        return _load(config, config.source, class_names)
+    experts = trajectory(config.experts)
+    epoch = config.epoch if isinstance(config.epoch, int) else max(experts)
+    if epoch not in experts:
+        raise ConfigError(
+            f"teacher.epoch {epoch}: no expert was kept then; there are {', '.join(map(str, experts))}, or search"
+        )
+    return _load(config, _ensemble(experts[epoch]), class_names)
+
+
+def experts_by_epoch(config: TeacherConfig, class_names: tuple[str, ...]) -> dict[int, Teacher]:
+    """The experts of every epoch, cut to some classes; several of an epoch are an ensemble."""
+    assert config.experts is not None, "only experts have epochs"
+    return {epoch: _load(config, _ensemble(paths), class_names) for epoch, paths in trajectory(config.experts).items()}
+
+
+def _ensemble(paths: Sequence[Path]) -> str:
+    return ",".join(map(str, paths))
+
+
+def _load(config: TeacherConfig, source: str, class_names: tuple[str, ...]) -> Teacher:
     return load_teachers(
-        config.source,
+        source,
         architecture=config.architecture,
         input_size=config.input_size,
         mean=config.mean,
@@ -93,7 +120,7 @@ def fit_or_open_teacher(
     What it was fitted to stands beside it, so that one of an earlier configuration is not taken for this one's.
     """
     teacher = config.teacher
-    if teacher.source is not None:
+    if teacher.source is not None or teacher.experts is not None:
         return open_teacher_for(teacher, class_names)
     path, about = folder / TEACHER_FILE, folder / _FITTED_TO_FILE
     source = teacher.fit_images or (config.images.real if config.recovers else config.images.source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import ray
 import torch
 from torch import nn
 
+from lpqld.ensemble import teacher_files
+from lpqld.errors import ConfigError
 from lpqld.evaluation import accuracy
 from lpqld.fit import fit_teacher
 from lpqld.images import ImageSet
@@ -22,6 +24,7 @@ from lpqld.teacher import Teacher, TeacherSpec, choose_device, save_teacher
 from sweeps.cluster import cluster, num_gpus, use_assigned_resources
 
 _STATE_SUFFIX = ".checkpoint"
+Trajectory = Mapping[int, Sequence[Path]]
 _EPOCH = re.compile(r"-epoch(\d+)$")
 
 
@@ -64,6 +67,23 @@ def checkpoints_of(path: Path) -> dict[int, Path]:
     """The checkpoints beside a finished teacher, by epoch."""
     found = {epoch_of(file): file for file in path.parent.glob(f"{glob.escape(path.stem)}-epoch*{path.suffix}")}
     return {epoch: file for epoch, file in found.items() if epoch and file == checkpoint_path(path, epoch)}
+
+
+def trajectory(source: str) -> Trajectory:
+    """Checkpoints by epoch, one an expert, of the finished teachers that a pattern names.
+
+    Raises:
+        ConfigError: there are none, or their epochs differ.
+    """
+    experts = [path for path in teacher_files(source) if epoch_of(path) is None]
+    by_expert = [checkpoints_of(path) for path in experts]
+    if not experts or not by_expert[0] or any(found.keys() != by_expert[0].keys() for found in by_expert):
+        epochs = "; ".join(f"{path.name} has {sorted(found)}" for path, found in zip(experts, by_expert, strict=True))
+        raise ConfigError(
+            f"no experts at {source}: expected teachers with checkpoints of the same epochs beside them, as"
+            f" `lpqld teacher fit --keep-at log:8` writes them ({epochs or 'none found'})"
+        )
+    return {epoch: [found[epoch] for found in by_expert] for epoch in sorted(by_expert[0])}
 
 
 def seed_path(path: Path, seed: int) -> Path:

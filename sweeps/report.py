@@ -57,13 +57,22 @@ def mark_front(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def records(result: SweepResult) -> list[dict[str, Any]]:
-    """One flat record a point with plain numbers (None where a point has none): what CSV and JSON files hold."""
-    return [_record(result, point) for point in (*result.points, *result.baselines)]
+    """One flat record a point with plain numbers (None where a point has none): what CSV and JSON files hold.
+
+    The experts' `epoch` is among them where trials chose it.
+    """
+    points = (*result.points, *result.baselines)
+    found = [_record(result, point) for point in points]
+    if any("epoch" in point.config for point in points):
+        found = [{**record, "epoch": point.config.get("epoch")} for record, point in zip(found, points, strict=True)]
+    return found
 
 
 def table(result: SweepResult) -> list[dict[str, str]]:
     """One row a point, as a person reads it; the keys are the column titles."""
-    return [{title: write(record) for title, write in _COLUMNS.items()} for record in records(result)]
+    rows = records(result)
+    columns = {**_COLUMNS, **(_EPOCH_COLUMN if rows and "epoch" in rows[0] else {})}
+    return [{title: write(record) for title, write in columns.items()} for record in rows]
 
 
 def csv(result: SweepResult) -> str:
@@ -79,9 +88,9 @@ def csv(result: SweepResult) -> str:
 def text_table(result: SweepResult) -> Table:
     """The table for a terminal, baselines below a line, points on the front in bold."""
     shown = Table(title=f"{result.experiment}: {_summary(result)}", title_justify="left")
-    for title in _COLUMNS:
-        shown.add_column(title, justify="left" if title == "Name" else "right", overflow="fold")
     rows = table(result)
+    for title in rows[0] if rows else _COLUMNS:
+        shown.add_column(title, justify="left" if title == "Name" else "right", overflow="fold")
     for index, (row, point) in enumerate(zip(rows, (*result.points, *result.baselines), strict=True)):
         last_point = index == len(result.points) - 1 and bool(result.baselines)
         # rich reads [brackets] as markup; names come from outside.
@@ -92,10 +101,11 @@ def text_table(result: SweepResult) -> Table:
 
 def markdown(result: SweepResult) -> str:
     """The report as Markdown: what was found, the table, and what its columns mean."""
-    titles = list(_COLUMNS)
+    rows = table(result)
+    titles = list(rows[0] if rows else _COLUMNS)
     lines = [f"# {result.experiment}", "", f"{_summary(result)}.", ""]
     lines += [f"| {' | '.join(titles)} |", f"|{'|'.join('---' if title == 'Name' else '---:' for title in titles)}|"]
-    for row, point in zip(table(result), (*result.points, *result.baselines), strict=True):
+    for row, point in zip(rows, (*result.points, *result.baselines), strict=True):
         cells = [cell.replace("|", "\\|").replace("\n", " ") for cell in row.values()]
         if point.on_front:
             cells[0] = f"**{cells[0]}**"
@@ -223,3 +233,4 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "CA": _setting("ca"),
     "Front": lambda record: "yes" if record["on_front"] else "",
 }
+_EPOCH_COLUMN = {"Epoch": _setting("epoch")}

@@ -29,11 +29,11 @@ from lpqld.student import Student
 from lpqld.training import train
 from sweeps.cluster import num_gpus, use_assigned_resources
 from sweeps.data import Evaluation, open_evaluation
-from sweeps.experts import Fit, fit_experts
+from sweeps.experts import Fit, Trajectory, fit_experts, trajectory
 from sweeps.result import Accuracy
 from sweeps.study_cases import STUDIES, Case
 from sweeps.study_config import StudyConfig
-from sweeps.study_labels import CaseLabels, Said, Trajectory, labels_of, said_by_all, trajectory
+from sweeps.study_labels import CaseLabels, Said, labels_of, said_by_all
 
 Progress = Callable[[str, int, int], None]
 LABELS_FOLDER = "labels"

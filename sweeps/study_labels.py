@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from lpqld.codec import Codec, Hard, TopK
 from lpqld.compress import EncodedLabels
-from lpqld.ensemble import teacher_files
-from lpqld.errors import ConfigError
 from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.label_edits import smoothed, softened, swapped, swapped_top, without_class
@@ -26,29 +24,11 @@ from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.teacher import load_teacher
 from lpqld.whole_image_labels import whole_image_labels
 from sweeps.cluster import num_gpus, use_assigned_resources
-from sweeps.experts import checkpoints_of, epoch_of
+from sweeps.experts import Trajectory
 from sweeps.study_cases import Case
 
 _BATCH = 256
 _AS_SAID = ("none", "top-k", "argmax", "without-images")
-Trajectory = Mapping[int, Sequence[Path]]
-
-
-def trajectory(source: str) -> Trajectory:
-    """Checkpoints by epoch, one an expert, of the finished teachers that a pattern names.
-
-    Raises:
-        ConfigError: there are none, or their epochs differ.
-    """
-    experts = [path for path in teacher_files(source) if epoch_of(path) is None]
-    by_expert = [checkpoints_of(path) for path in experts]
-    if not experts or not by_expert[0] or any(found.keys() != by_expert[0].keys() for found in by_expert):
-        epochs = "; ".join(f"{path.name} has {sorted(found)}" for path, found in zip(experts, by_expert, strict=True))
-        raise ConfigError(
-            f"no experts at {source}: expected teachers with checkpoints of the same epochs beside them, as"
-            f" `lpqld teacher fit --keep-at log:8` writes them ({epochs or 'none found'})"
-        )
-    return {epoch: [found[epoch] for found in by_expert] for epoch in sorted(by_expert[0])}
 
 
 @dataclass(frozen=True)

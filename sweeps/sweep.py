@@ -22,24 +22,24 @@ from lpqld.teacher import Teacher, choose_device
 from sweeps.baselines import baselines
 from sweeps.budgets import spaces_for
 from sweeps.choice import Choice, Shared, all_label_bytes, encode_chosen
-from sweeps.cluster import cluster, object_store_for
+from sweeps.cluster import cluster
 from sweeps.config import SweepConfig
 from sweeps.contact_sheet import side_by_side
-from sweeps.data import Evaluation, check_classes, fit_or_open_teacher, open_evaluation, open_images
+from sweeps.data import check_classes, fit_or_open_teacher, open_evaluation
 from sweeps.experiment import Experiment
 from sweeps.folder import REPORT_FOLDER, SECONDS_FILE, Clock, claimed
-from sweeps.master import LABELS_FOLDER, Master, make_master
+from sweeps.master import LABELS_FOLDER, make_master
 from sweeps.palette import png
 from sweeps.report import IMAGES_FILE, TEMPERATURES_FILE, mark_front, write_report
 from sweeps.resources import trial_resources
 from sweeps.result import Accuracy, Point, SweepResult
 from sweeps.search import confirm, search
+from sweeps.shared import masters_by_epoch, object_store_bytes, shared_of
 from sweeps.sweep_images import make_images
 from sweeps.temperature_figure import temperature_figure
 from sweeps.tracking import Tracker
 from sweeps.trial import TrialResult
 
-SIZES_FOLDER = "sizes"
 _PACKAGES = ("lpqld", "torch", "timm", "ray", "mlflow", "optuna", "pyarrow", "numpy")
 
 Say = Callable[[str], None]
@@ -104,18 +104,19 @@ def _run(
                 "accuracy": teacher_accuracy, **teacher.spec.to_json(), "fingerprint": teacher.fingerprint
             }  # fmt: skip
             say(f"teacher: {teacher.spec.architecture}, test accuracy {teacher_accuracy:.2%}")
-    with cluster(address, object_store_bytes=_object_store_bytes(config, images, evaluation)):
+    with cluster(address, object_store_bytes=object_store_bytes(config, images, evaluation)):
         wanted = trial_resources(config.resources, config.student, images)
         with clock.phase("relabel"):
             master = make_master(
                 config, teacher, images, root, device, lambda done, total: progress("relabel", done, total), say
             )
+            by_epoch = masters_by_epoch(config, images, root, device, progress, say)
             images = master.label_set.images_of(images)
             about_teacher = about_teacher or {"accuracy": None, **master.spec.teacher.to_json()}
             size, where = format_bytes(master.label_set.num_bytes["total"]), master.label_set.folder
             say(f"labels: {master.spec.num_views} of {master.label_set.spec.num_views} views, {size}, {where}")
             # From here on all processes, this one too, read what trials need in the object store: one copy a node.
-            data = ray.put(_shared(config, images, evaluation, master, teacher, root, device).prepared())
+            data = ray.put(shared_of(config, images, evaluation, master, by_epoch, teacher, root, device).prepared())
             shared: Shared = ray.get(data)
             images = shared.images
             del evaluation
@@ -173,41 +174,6 @@ def environment() -> dict[str, str]:
     versions = {package: metadata.version(package) for package in _PACKAGES}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {**versions, "python": platform.python_version(), "machine": platform.machine(), "gpu": gpu}
-
-
-def _shared(
-    config: SweepConfig,
-    images: ImageSet,
-    evaluation: Evaluation,
-    master: Master,
-    teacher: Teacher | None,
-    root: Path,
-    device: torch.device,
-) -> Shared:
-    """What trials read; with random real images and their labels where the images of the sweep are distilled ones."""
-    real = None
-    if config.images.real is not None:
-        real_images = open_images(config.images, source=config.images.real)
-        real_master = make_master(config, teacher, real_images, root, device, lambda done, total: None)
-        real = real_images, real_master.read()
-    return Shared(
-        images,
-        master.read(),
-        evaluation.validation,
-        evaluation.test,
-        config.student,
-        real,
-        sizes=(root / config.name / SIZES_FOLDER / master.fingerprint[:16]).absolute(),
-    )
-
-
-def _object_store_bytes(config: SweepConfig, images: ImageSet, evaluation: Evaluation) -> int:
-    """Room for what trials share, and twice the images: relabeling has its own."""
-    sets, num_classes = 1 if config.images.real is None else 2, images.num_classes
-    num_labels = images.num_images * config.views_per_image
-    label = 2 * num_classes if config.relabel.k is None else 6 * min(config.relabel.k, num_classes)
-    held = evaluation.validation.held_bytes + evaluation.test.held_bytes + 2 * sets * images.held_bytes
-    return object_store_for(held + sets * num_labels * label)
 
 
 def _best(results: list[TrialResult], budget: int) -> Choice:

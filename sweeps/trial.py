@@ -40,7 +40,7 @@ class TrialResult:
     @property
     def config(self) -> dict[str, Any]:
         """The choice and what follows from it, for reports."""
-        choice = {key: value for key, value in asdict(self.choice).items() if key != "budget"}
+        choice = {key: value for key, value in self.choice.params.items() if key != "budget"}
         derived = {"prune_ratio": self.prune_ratio, "num_views": self.num_views, "description": self.choice.description}
         return {**choice, **derived}
 

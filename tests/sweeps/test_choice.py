@@ -63,6 +63,20 @@ class TestBytes:
         choose_labels(replace(SEARCH, bits=5), kept)
         assert len(list(tmp_path.iterdir())) > len(files)
 
+    def test_labels_of_an_epoch(self, small_shared, tmp_path):
+        _, other = small_shared.real
+        shared = replace(small_shared, by_epoch={1: (other, tmp_path / "1"), 9: (small_shared.labels, tmp_path / "9")})
+        everything = np.arange(40)
+        for epoch, master in ((1, other), (9, small_shared.labels)):
+            choice, own = replace(SEARCH, epoch=epoch), replace(small_shared, labels=master)
+            chosen, wanted = choose_labels(choice, shared), choose_labels(SEARCH, own)
+            assert chosen.label_bytes == wanted.label_bytes
+            assert equal_logits(chosen.labels.take(everything), wanted.labels.take(everything))
+            files, own_files = encode_chosen(choice, shared), encode_chosen(SEARCH, own)
+            assert equal_logits(files.decode().logits, own_files.decode().logits)
+        assert replace(SEARCH, epoch=9).trial_id != replace(SEARCH, epoch=1).trial_id != SEARCH.trial_id
+        assert "epoch" not in SEARCH.params, "trials of sweeps without it keep their names"
+
     def test_hard_labels_have_none(self, small_shared):
         chosen = choose_labels(Choice("hard"), small_shared)
         assert (chosen.labels, chosen.label_bytes, chosen.num_views) == (None, 0, 0)

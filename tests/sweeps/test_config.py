@@ -191,6 +191,8 @@ class TestMistakes:
             ("search.lr", [0.1, 0.01]),
             ("search.ca", ["maybe"]),
             ("teacher.mean", [0.5, 0.5]),
+            ("teacher.epoch", "best"),
+            ("teacher.epoch", 3),
             ("name", "../x"),
             ("name", ""),
             ("confirm.seeds", 0),
@@ -201,6 +203,16 @@ class TestMistakes:
         with pytest.raises(ConfigError) as caught:
             load_config("digits", {key: value})
         assert key.split(".")[-1] in str(caught.value)
+
+    def test_one_teacher_alone(self):
+        with pytest.raises(ConfigError, match="source and experts: a sweep has one teacher"):
+            load_config("cifar10", {"teacher.source": "a.pth", "teacher.experts": "b*.safetensors"})
+        config = load_config("cifar10", {"teacher.experts": "b*.safetensors", "teacher.epoch": "search"})
+        assert config.has_teacher
+        assert config.searches_epoch
+        own = {"images.source": "a", "eval.source": "b", "relabel.labels": "c"}
+        with pytest.raises(ConfigError, match=r"leave out teacher\.epoch=search"):
+            load_config("cifar10", {"teacher.experts": "b", "teacher.epoch": "search", **own}).require_data()
 
     def test_setting_below_a_value(self):
         with pytest.raises(ConfigError, match=r"--set name\.x: name is a value"):

@@ -6,10 +6,11 @@ import pytest
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
 from lpqld.label_edits import swapped
+from sweeps.experts import trajectory
 from sweeps.presets import load_study_config
 from sweeps.study_cases import STUDIES, Case, steps
 from sweeps.study_config import StudyConfig
-from sweeps.study_labels import labels_of, trajectory
+from sweeps.study_labels import labels_of
 
 EPOCHS = (1, 4, 30)
 
