@@ -18,24 +18,22 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import ray
 import torch
-from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_sets import DATA_SETS, DataSet
-from label_students import cpu_name, master_labels, versions
+from idea_labels import Given, bits_by_difficulty, of_two_teachers
+from idea_losses import compensated, reversed_kl, squared_error, with_cross_entropy
+from idea_targets import FrozenBatches, HardInTheMiddle, TemperaturePerClass, TemperaturePerLabel
+from label_students import cpu_name, versions
 from pareto import file_name, result_file, spread
 from real_data import DATA
 from rows import rows_of
 
 import lpqld.training
-from lpqld.budget import fill_budget
-from lpqld.codec import Dense, Logits
-from lpqld.codec.base import dense_ids
-from lpqld.dataset import LabelBatch, ViewDataset
+from lpqld.dataset import ViewDataset
 from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
@@ -43,36 +41,12 @@ from lpqld.loss import kl_divergence
 from lpqld.recipe import Recipe
 from lpqld.store import write_atomically
 from lpqld.student import Student
-from lpqld.targets import SoftTargets
-from lpqld.teacher import load_teacher
 from lpqld.training import train
 from sweeps.cluster import cluster, use_assigned_resources
 
 Loss = Callable[..., torch.Tensor]
 _RESULTS = Path(__file__).resolve().parent / "results"
 _BASE = "ours"  # the row of the ablation that all share labels and bytes with
-
-
-@dataclass(frozen=True)
-class Given:
-    """What every idea starts from.
-
-    Attributes:
-        images: distilled.
-        labels: the base row's, decoded.
-        master: every view's logits.
-        recipe: the base row's.
-        budget: bytes of the base row's labels on disk.
-        test, train: measured at the end; `train` chooses, the test set is only told.
-    """
-
-    images: ImageSet
-    labels: Labels
-    master: Labels
-    recipe: Recipe
-    budget: int
-    test: ImageSet
-    train: ImageSet
 
 
 @dataclass(frozen=True)
@@ -166,150 +140,6 @@ def student(number: int, given: Given, labels: Labels, seed: int) -> dict[str, A
         "num_views": labels.spec.num_views,
         "recipe": recipe.to_json(),
     }
-
-
-# Targets
-
-
-@dataclass(frozen=True)
-class _HardBatch(LabelBatch):
-    """Labels are the classes of the images."""
-
-    def soft_targets(self, temperature: float) -> SoftTargets:
-        return SoftTargets(self.image_labels[:, None], torch.ones(len(self.image_labels), 1))
-
-
-class HardInTheMiddle(ViewDataset):
-    """The class of the image, not the label, in the middle third of the epochs: no bytes (HALD, arXiv 2512.15647)."""
-
-    _epoch = 0
-
-    def batches(self, epoch: int, batch_size: int, seed: int = 0) -> list[NDArray[np.int64]]:
-        self._epoch = epoch
-        return super().batches(epoch, batch_size, seed)
-
-    def __getitem__(self, positions: int | Sequence[int] | NDArray[np.int64]) -> LabelBatch:
-        batch = super().__getitem__(positions)
-        return _HardBatch(**vars(batch)) if 100 <= self._epoch < 200 else batch
-
-
-@dataclass(frozen=True)
-class _EvenBatch(LabelBatch):
-    """Each label at a temperature of its own: where its values spread as much as labels do on average."""
-
-    def soft_targets(self, temperature: float) -> SoftTargets:
-        spread = self.values.std(1, keepdim=True).clamp(min=1e-3)
-        return SoftTargets.softmax(
-            self.ids, self.values * (spread.mean() / spread), self.absent, self.num_classes, temperature
-        )
-
-
-class TemperaturePerLabel(ViewDataset):
-    """Labels scaled to the same spread."""
-
-    def __getitem__(self, positions: int | Sequence[int] | NDArray[np.int64]) -> LabelBatch:
-        return _EvenBatch(**vars(super().__getitem__(positions)))
-
-
-class TemperaturePerClass(ViewDataset):
-    """Labels scaled so that those of every class spread alike on average."""
-
-    _scales: torch.Tensor | None = None
-
-    def __getitem__(self, positions: int | Sequence[int] | NDArray[np.int64]) -> LabelBatch:
-        batch = super().__getitem__(positions)
-        if self._scales is None:
-            all_labels = super().__getitem__(np.arange(self.num_labels))
-            spreads, classes = all_labels.values.std(1), all_labels.image_labels
-            means = torch.stack([spreads[classes == label].mean() for label in range(batch.num_classes)])
-            self._scales = means.mean() / means
-        return replace(batch, values=batch.values * self._scales[batch.image_labels][:, None])
-
-
-class FrozenBatches(ViewDataset):
-    """Batches as the reference reuses them: fixed ones of 20 views, drawn at random each epoch."""
-
-    def batches(self, epoch: int, batch_size: int, seed: int = 0) -> list[NDArray[np.int64]]:
-        generator = np.random.default_rng(seed)
-        order = generator.permutation(self.num_labels)
-        frozen = np.array_split(order, max(1, round(self.num_labels / batch_size)))
-        drawn = np.random.default_rng((seed, epoch)).integers(len(frozen), size=self.images.num_images // batch_size)
-        return [frozen[index] for index in drawn]
-
-
-# Losses
-
-
-def compensated(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
-    """KL with the gradient's 1 / tau undone."""
-    return kl_divergence(logits, targets, tau, num_views=num_views) * tau
-
-
-def with_cross_entropy(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
-    """KL, and a tenth of cross-entropy with the label's first class."""
-    best = targets.ids.gather(1, targets.probabilities.argmax(1, keepdim=True))[:, 0]
-    entropy = torch.nn.functional.cross_entropy(logits.float(), best, reduction="sum") / num_views
-    return kl_divergence(logits, targets, tau, num_views=num_views) + 0.1 * entropy
-
-
-def squared_error(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
-    """Mean squared error between log-probabilities less their means, of the kept classes."""
-    wanted = targets.probabilities.clamp(min=1e-6).log()
-    found = logits.float().gather(1, targets.ids) / tau
-    difference = (found - found.mean(1, keepdim=True)) - (wanted - wanted.mean(1, keepdim=True))
-    return difference.square().mean(1).sum() / num_views
-
-
-def reversed_kl(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
-    """Half of KL from targets to student, half the other way round."""
-    log_student = (logits.float() / tau).log_softmax(1)
-    log_target = targets.dense(logits.shape[1]).clamp(min=1e-4).log()
-    backwards = (log_student.exp() * (log_student - log_target)).sum() / num_views
-    return 0.5 * (kl_divergence(logits, targets, tau, num_views=num_views) + backwards)
-
-
-# Labels
-
-
-def of_two_teachers(given: Given) -> Labels:
-    """The mean of the logits of the teacher and a ResNet-56."""
-    other = load_teacher(
-        DATA / "weights" / "resnet56-4bfd9763.th",
-        architecture="cifar_resnet56",
-        image_class_names=given.images.class_names,
-    )
-    spec = given.master.spec
-    first = 20  # views of an image; no budget here holds more
-    more = master_labels(other, given.images, spec.view_rule, first, Path(tempfile.gettempdir()) / "lpqld-ideas", print)
-    own = given.master.logits.take(slice(0, more.spec.num_views)).dense(spec.num_classes)
-    mean = (own + more.logits.values) / 2
-    count = more.spec.num_views
-    labels = Labels(replace(spec, num_views=count, codec=Dense()), Logits(dense_ids(*mean.shape), mean))
-    return fill_budget(labels, given.labels.spec.codec, given.budget).decode()
-
-
-def bits_by_difficulty(given: Given) -> Labels:
-    """Half of the classes, those that the teacher is less sure of, a bit more each logit; the others a bit less."""
-    spec, codec = given.labels.spec, given.labels.spec.codec
-    sure = given.labels.logits.dense(spec.num_classes)
-    sure = np.exp(sure - sure.max(1, keepdims=True))
-    sure = 1 / sure.sum(1)  # the largest probability
-    classes = given.images.labels.numpy()[np.arange(spec.num_views) % spec.num_images]
-    means = np.array([sure[classes == label].mean() for label in range(spec.num_classes)])
-    hard = np.isin(classes, np.argsort(means)[: spec.num_classes // 2])
-    step = getattr(codec, "step", None)
-    assert step is not None, "the base row's labels are quantized"
-    kept = given.master.logits.take(slice(0, spec.num_views))
-    finer, coarser = (replace(codec, step=step * factor) for factor in (0.5, 2.0))  # type: ignore[type-var]
-    values = np.where(
-        hard[:, None],
-        finer.roundtrip(kept, num_classes=spec.num_classes).dense(spec.num_classes),
-        coarser.roundtrip(kept, num_classes=spec.num_classes).dense(spec.num_classes),
-    )
-    halves = [(finer, hard), (coarser, ~hard)]
-    sizes = [len(codec.encode(kept.dense(spec.num_classes)[rows])) for codec, rows in halves]
-    print(f"bits by difficulty: {sum(sizes)} bytes of payload, {given.budget} on disk of the base row", file=sys.stderr)
-    return Labels(replace(spec, codec=Dense()), Logits(dense_ids(*values.shape), values.astype(np.float32)))
 
 
 IDEAS = (

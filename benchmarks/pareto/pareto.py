@@ -63,8 +63,9 @@ def main() -> None:
             needed = {row.budget_of for row in chosen} - {None}
             for _ in pool.map(table_of.run, [rows[str(name)] for name in needed]):
                 pass
-            for _ in pool.map(table_of.run, chosen):
-                pass
+            for row, failure in zip(chosen, pool.map(table_of.tried, chosen), strict=True):
+                if failure is not None:
+                    print(f"{row.name}: {failure}", file=sys.stderr)
     print(markdown(data, chosen))
 
 
@@ -94,8 +95,16 @@ class Table:
             link = self.folder / made
             if made != "all" and not link.is_symlink():
                 link.symlink_to(shared.absolute() / made)
-            if made == "all" and not link.exists():
+            if made == "all" and not (link / "manifest.json").exists():
                 lpqld(command, self.folder)
+
+    def tried(self, row: Row) -> SystemExit | None:
+        """`run`, and why it failed: the other rows go on."""
+        try:
+            self.run(row)
+        except SystemExit as failure:
+            return failure
+        return None
 
     def run(self, row: Row) -> None:
         """Compress and train, unless that was done."""

@@ -1,0 +1,83 @@
+"""Other labels of the same bytes than `lpqld compress` makes, and what they are made from."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from label_students import master_labels
+from real_data import DATA
+
+from lpqld.budget import fill_budget
+from lpqld.codec import Dense, Logits
+from lpqld.codec.base import dense_ids
+from lpqld.images import ImageSet
+from lpqld.labels import Labels
+from lpqld.recipe import Recipe
+from lpqld.teacher import load_teacher
+
+
+@dataclass(frozen=True)
+class Given:
+    """What every idea starts from.
+
+    Attributes:
+        images: distilled.
+        labels: the base row's, decoded.
+        master: every view's logits.
+        recipe: the base row's.
+        budget: bytes of the base row's labels on disk.
+        test, train: measured at the end; `train` chooses, the test set is only told.
+    """
+
+    images: ImageSet
+    labels: Labels
+    master: Labels
+    recipe: Recipe
+    budget: int
+    test: ImageSet
+    train: ImageSet
+
+
+def of_two_teachers(given: Given) -> Labels:
+    """The mean of the logits of the teacher and a ResNet-56."""
+    other = load_teacher(
+        DATA / "weights" / "resnet56-4bfd9763.th",
+        architecture="cifar_resnet56",
+        image_class_names=given.images.class_names,
+    )
+    spec = given.master.spec
+    first = 20  # views of an image; no budget here holds more
+    more = master_labels(other, given.images, spec.view_rule, first, Path(tempfile.gettempdir()) / "lpqld-ideas", print)
+    own = given.master.logits.take(slice(0, more.spec.num_views)).dense(spec.num_classes)
+    mean = (own + more.logits.values) / 2
+    count = more.spec.num_views
+    labels = Labels(replace(spec, num_views=count, codec=Dense()), Logits(dense_ids(*mean.shape), mean))
+    return fill_budget(labels, given.labels.spec.codec, given.budget).decode()
+
+
+def bits_by_difficulty(given: Given) -> Labels:
+    """Half of the classes, those that the teacher is less sure of, a bit more each logit; the others a bit less."""
+    spec, codec = given.labels.spec, given.labels.spec.codec
+    sure = given.labels.logits.dense(spec.num_classes)
+    sure = np.exp(sure - sure.max(1, keepdims=True))
+    sure = 1 / sure.sum(1)  # the largest probability
+    classes = given.images.labels.numpy()[np.arange(spec.num_views) % spec.num_images]
+    means = np.array([sure[classes == label].mean() for label in range(spec.num_classes)])
+    hard = np.isin(classes, np.argsort(means)[: spec.num_classes // 2])
+    step = getattr(codec, "step", None)
+    assert step is not None, "the base row's labels are quantized"
+    kept = given.master.logits.take(slice(0, spec.num_views))
+    finer, coarser = (replace(codec, step=step * factor) for factor in (0.5, 2.0))  # type: ignore[type-var]
+    values = np.where(
+        hard[:, None],
+        finer.roundtrip(kept, num_classes=spec.num_classes).dense(spec.num_classes),
+        coarser.roundtrip(kept, num_classes=spec.num_classes).dense(spec.num_classes),
+    )
+    halves = [(finer, hard), (coarser, ~hard)]
+    sizes = [len(codec.encode(kept.dense(spec.num_classes)[rows])) for codec, rows in halves]
+    print(f"bits by difficulty: {sum(sizes)} bytes of payload, {given.budget} on disk of the base row", file=sys.stderr)
+    return Labels(replace(spec, codec=Dense()), Logits(dense_ids(*values.shape), values.astype(np.float32)))

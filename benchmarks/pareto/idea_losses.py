@@ -1,0 +1,36 @@
+"""Other losses than the divergence of `lpqld train`."""
+
+from __future__ import annotations
+
+import torch
+
+from lpqld.loss import kl_divergence
+from lpqld.targets import SoftTargets
+
+
+def compensated(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
+    """KL with the gradient's 1 / tau undone."""
+    return kl_divergence(logits, targets, tau, num_views=num_views) * tau
+
+
+def with_cross_entropy(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
+    """KL, and a tenth of cross-entropy with the label's first class."""
+    best = targets.ids.gather(1, targets.probabilities.argmax(1, keepdim=True))[:, 0]
+    entropy = torch.nn.functional.cross_entropy(logits.float(), best, reduction="sum") / num_views
+    return kl_divergence(logits, targets, tau, num_views=num_views) + 0.1 * entropy
+
+
+def squared_error(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
+    """Mean squared error between log-probabilities less their means, of the kept classes."""
+    wanted = targets.probabilities.clamp(min=1e-6).log()
+    found = logits.float().gather(1, targets.ids) / tau
+    difference = (found - found.mean(1, keepdim=True)) - (wanted - wanted.mean(1, keepdim=True))
+    return difference.square().mean(1).sum() / num_views
+
+
+def reversed_kl(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
+    """Half of KL from targets to student, half the other way round."""
+    log_student = (logits.float() / tau).log_softmax(1)
+    log_target = targets.dense(logits.shape[1]).clamp(min=1e-4).log()
+    backwards = (log_student.exp() * (log_student - log_target)).sum() / num_views
+    return 0.5 * (kl_divergence(logits, targets, tau, num_views=num_views) + backwards)
