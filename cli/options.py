@@ -50,7 +50,8 @@ Arch = Annotated[
     str | None,
     typer.Option(
         "--arch",
-        help="convnet, cifar_resnet20, cifar_resnet56, tiny_resnet18, shufflenet_v2_x1_0, or any name of timm's.",
+        help="convnet, convnet_d3, convnet_d4, cifar_resnet20, cifar_resnet56, tiny_resnet18, shufflenet_v2_x1_0, "
+        "or any name of timm's.",
     ),
 ]
 Ipc = Annotated[

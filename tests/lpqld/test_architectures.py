@@ -41,6 +41,25 @@ def test_option_a_shortcuts_have_no_weights():
     assert parameters == 269_722
 
 
+def test_convnets_of_the_field_have_its_weights():
+    """320,010 at 32 pixels and 10 classes; maps of 4 x 4 reach the linear layer unpooled."""
+    assert sum(parameter.numel() for parameter in build("convnet_d3", 10).parameters()) == 320_010
+    assert sum(parameter.numel() for parameter in build("convnet_d4", 10).parameters()) == 320_010 + 128 * 128 * 9 + 384
+    for name, size in (("convnet_d3", 32), ("convnet_d4", 64)):
+        *blocks, to_four, flatten, linear = build(name, 10).eval()
+        found = inputs = torch.rand(2, 3, size, size)
+        for layer in blocks:
+            found = layer(found)
+        assert to_four(found) is found
+        assert torch.equal(linear(flatten(found)), build_like(name, blocks, linear)(inputs))
+
+
+def build_like(name, blocks, linear):
+    model = build(name, 10).eval()
+    model.load_state_dict(torch.nn.Sequential(*blocks, model[-3], model[-2], linear).state_dict())
+    return model
+
+
 FIELD = [
     "resnet18",
     "resnet34",
