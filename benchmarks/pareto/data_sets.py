@@ -7,6 +7,16 @@ from dataclasses import dataclass
 
 # Of a command line: the folder of real data, which is no part of what is recorded.
 DATA = "{data}"
+# Settings that no preset has, by the file that they are written to, beside the images.
+SETTINGS = {
+    # One soft label of each image as it is.
+    "whole.yaml": "views: {crop_scale: [1.0, 1.0], crop_ratio: [1.0, 1.0], flip: false, mix: none}\n",
+    # As SRe2L, LPLD and LPQLD have them, and as we do.
+    "cutmix.yaml": "views: {crop_scale: [0.25, 1.0], flip: true, mix: cutmix}\n",
+    "mixup.yaml": "views: {crop_scale: [0.25, 1.0], flip: true, mix: mixup}\n",
+    # docs/recover.md tells why 200 classes need another balance.
+    "tiny200.yaml": "base: cifar10\nrecover: {crop_scale: [0.5, 1.0], bn_weight: 0.005}\n",
+}
 
 
 @dataclass(frozen=True)
@@ -15,7 +25,7 @@ class DataSet:
 
     Attributes:
         name: of the table.
-        preset: how images are recovered and views drawn.
+        preset: how images are recovered.
         num_classes: C.
         ipc: images of each class.
         epochs: of every student, and views of every image.
@@ -51,7 +61,7 @@ class DataSet:
         return f"{self.name}-e{self.epochs}"
 
     def preparation(self) -> dict[str, list[str]]:
-        """Commands by what they make, in order: teacher, distilled images, all labels."""
+        """Commands by what they make, in order: teacher, distilled images, all labels, of mixed-up views too."""
         known = ["--teacher", self.teacher, "--arch", "cifar_resnet20"]
         commands = {
             "images": [
@@ -59,8 +69,12 @@ class DataSet:
                 *("--preset", self.preset, "--ipc", str(self.ipc), "--out", "images"),
             ],
             "all": [
-                *("relabel", "--images", "images", *known, "--preset", self.preset),
+                *("relabel", "--images", "images", *known, "--preset", "cutmix.yaml"),
                 *("--views", str(self.epochs), "--out", "all"),
+            ],
+            "mixup": [
+                *("relabel", "--images", "images", *known, "--preset", "mixup.yaml"),
+                *("--views", str(self.epochs), "--out", "mixup"),
             ],
             "one": [
                 *("relabel", "--images", self.train, "--size", str(self.size), "--ipc", str(self.ipc), *known),
@@ -77,16 +91,16 @@ _CIFAR = f"{DATA}/cifar10/train10k.parquet", f"{DATA}/cifar10/test.parquet", f"{
 _TINY = f"{DATA}/tiny200/train.parquet", f"{DATA}/tiny200/val.parquet", "teacher.safetensors"
 _CIFAR_RECIPE = {"arch": "cifar_resnet20", "batch-size": "20", "lr": "0.004"}
 _CIFAR_OURS = {"codec": "topk", "k": "10", "bits": "4"}
-_CIFAR_TRAIN = {"temperature": "20:2:step", "ca": "fit"}
+_CIFAR_TRAIN = {"temperature": "20", "ca": "off", "batch-size": "10", "weight-decay": "0.1"}
 _CIFAR_WAYS = _CIFAR_RECIPE, _CIFAR_OURS, _CIFAR_TRAIN, ("20", "8", "4", "2", "1")
 _TINY_WAYS = (
     {"arch": "cifar_resnet20", "batch-size": "50", "lr": "0.004"},
     {"codec": "topk", "k": "10", "bits": "4"},
-    _CIFAR_TRAIN,
+    {"temperature": "20:2:step", "ca": "fit"},
     ("20", "4"),
 )
 DATA_SETS = (
     DataSet("cifar10-10", "cifar10", 10, 10, 300, *_CIFAR, 32, *_CIFAR_WAYS),
     DataSet("cifar10-50", "cifar10", 10, 50, 300, *_CIFAR, 32, *_CIFAR_WAYS),
-    DataSet("tiny200-10", "cifar10", 200, 10, 80, *_TINY, 32, *_TINY_WAYS, ("--epochs", "60", "--seed", "0")),
+    DataSet("tiny200-10", "tiny200.yaml", 200, 10, 80, *_TINY, 32, *_TINY_WAYS, ("--epochs", "60", "--seed", "0")),
 )

@@ -24,7 +24,7 @@ import ray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from commands import lpqld
-from data_sets import DATA_SETS, DataSet
+from data_sets import DATA_SETS, SETTINGS, DataSet
 from label_students import cpu_name, versions
 from rows import Row, rows_of
 
@@ -32,8 +32,7 @@ from lpqld.store import write_atomically
 from sweeps.cluster import cluster
 
 _RESULTS = Path(__file__).resolve().parent / "results"
-# One soft label of each image as it is.
-_WHOLE = "views: {crop_scale: [1.0, 1.0], crop_ratio: [1.0, 1.0], flip: false, mix: none}\n"
+_OF_EPOCHS = ("all", "mixup")  # label sets with a view of each image for every epoch
 
 
 def main() -> None:
@@ -88,15 +87,19 @@ class Table:
         """Teacher, images and all labels, where they are not there; `shared` has what does not depend on the epochs."""
         shared.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        (shared / "whole.yaml").write_text(_WHOLE)
+        for folder in (shared, self.folder):
+            for name, text in SETTINGS.items():
+                (folder / name).write_text(text)
         for made, command in self.data.preparation().items():
-            if made != "all" and not (shared / made).exists():
-                lpqld(command, shared)
             link = self.folder / made
-            if made != "all" and not link.is_symlink():
+            if made in _OF_EPOCHS:
+                if not (link / "manifest.json").exists():
+                    lpqld(command, self.folder)
+                continue
+            if not (shared / made).exists():
+                lpqld(command, shared)
+            if not link.is_symlink():
                 link.symlink_to(shared.absolute() / made)
-            if made == "all" and not (link / "manifest.json").exists():
-                lpqld(command, self.folder)
 
     def tried(self, row: Row) -> SystemExit | None:
         """`run`, and why it failed: the other rows go on."""

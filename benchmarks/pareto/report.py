@@ -32,13 +32,13 @@ _BASE = "ours"
 _GROUPS = {
     "prune and quantize": ("nothing", "neither"),
     "constant temperature": ("constant",),
-    "schedule": ("T ",),
-    "calibration": ("CA", "the paper's CA"),
+    "schedule and calibration": ("T ",),
+    "calibration": ("CA", "the paper's labels"),
     "classes not kept": ("topk", "low rank"),
     "bits": ("bits",),
     "classes kept": ("k =",),
-    "views kept": ("views",),
-    "steps": ("batches",),
+    "views": ("views", "cutmix"),
+    "steps": ("batches", "weight decay"),
     "average of weights": ("average",),
     "warm-up": ("epochs",),
 }

@@ -14,6 +14,9 @@ BATCH = 100  # views of a batch in the reference's files
 FACTORS = (40, 80, 200)  # how many times smaller than all labels in the reference's files
 _PAPER_K = {40: 100, 80: 50, 200: 10}  # for 1,000 classes
 _PAPER_TRAIN = {"temperature": "20:2:step", "ca": "paper"}
+_OURS = "mixup"  # the label set that ours are made from
+_SMALL = 40  # the factor at which architectures are compared and things changed one by one
+_SMALL_PAPER = f"LPQLD x{_SMALL}, the paper's setting"
 _ARCHITECTURES = ("convnet", "shufflenet_v2_x1_0", "cifar_resnet56")
 
 
@@ -82,6 +85,8 @@ def _baselines(data: DataSet) -> list[Row]:
             Row(f"all labels, T = {temperature}", train=_constant(temperature), reference_bytes=all_bytes(data))
             for temperature in data.temperatures
         ),
+        Row("all labels, T = 20, our views", train=_constant("20"), source=_OURS),
+        Row("all labels, T = 20, our recipe", train={**data.our_train, **_constant("20")}),
         Row("random real images, one soft label each", train=_constant("1"), source="one", images="real"),
     ]
 
@@ -101,12 +106,13 @@ def _lpld(data: DataSet) -> list[Row]:
 def _paper(data: DataSet) -> list[Row]:
     return [
         Row(
-            f"LPQLD x{factor}, the paper's setting",
+            f"LPQLD x{factor}, the paper's setting{name}",
             labels=_paper_labels(data, factor),
-            train=_PAPER_TRAIN,
+            train=train,
             reference_bytes=reference_bytes(paper_views(data, factor)[1], paper_views(data, factor)[0], BATCH),
         )
         for factor in FACTORS
+        for name, train in (("", _PAPER_TRAIN), (", our recipe", {**data.our_train, **_PAPER_TRAIN}))
     ]
 
 
@@ -126,6 +132,7 @@ def _ours(data: DataSet) -> list[Row]:
                     f"ours x{factor}, {name}",
                     labels={**data.ours, "budget": str(budget // share)},
                     train=data.our_train,
+                    source=_OURS,
                 )
             )
         for share, name in ((1, "the paper's labels' bytes"), (4, "a quarter of the paper's labels' bytes")):
@@ -136,20 +143,21 @@ def _ours(data: DataSet) -> list[Row]:
                     budget_of=f"LPQLD x{factor}, the paper's setting",
                     share=share,
                     train=data.our_train,
+                    source=_OURS,
                 )
             )
     return rows
 
 
 def _architectures(data: DataSet) -> list[Row]:
-    """The paper's labels and ours at x80, bytes of the paper's in our format, for other students."""
+    """The paper's labels and ours at equal bytes, those of the paper's in our format, for other students."""
     rows = []
     for name in _ARCHITECTURES:
         arch = {"arch": name}
-        paper = {"labels": _paper_labels(data, 80), "train": {**_PAPER_TRAIN, **arch}}
+        paper = {"labels": _paper_labels(data, _SMALL), "train": {**_PAPER_TRAIN, **arch}}
         rows.append(Row(f"{name}: all labels, T = 20", "architectures", train={**_constant("20"), **arch}))
-        rows.append(Row(f"{name}: LPQLD x80, the paper's setting", "architectures", **paper))
-        rows.append(_variant(data, f"{name}: ours x80", train=arch, group="architectures"))
+        rows.append(Row(f"{name}: {_SMALL_PAPER}", "architectures", **paper))
+        rows.append(_variant(data, f"{name}: ours x{_SMALL}", train=arch, group="architectures"))
     return rows
 
 
@@ -159,49 +167,55 @@ def _variant(
     labels: Mapping[str, str] | None = None,
     train: Mapping[str, str] | None = None,
     group: str = "ablation",
+    source: str = _OURS,
 ) -> Row:
-    """Ours at the bytes of the paper's x80 labels in our format, but for what is given."""
+    """Ours at the bytes of the paper's labels in our format, but for what is given."""
+    whole = labels is not None and "prune-ratio" in labels
     return Row(
         name,
         group,
-        labels=labels if labels is not None and "prune-ratio" in labels else {**data.ours, **(labels or {})},
-        budget_of=None if labels is not None and "prune-ratio" in labels else "LPQLD x80, the paper's setting",
+        labels={**data.ours, **(labels or {})},
+        budget_of=None if whole else _SMALL_PAPER,
         train={**data.our_train, **(train or {})},
+        source=source,
     )
 
 
 def _ablation(data: DataSet) -> list[Row]:
-    """Ours at x80, with one thing changed; the bytes stay, but where nothing is pruned."""
+    """Ours with one thing changed; the bytes stay, but where nothing is pruned."""
     fp16 = {"codec": "dense", "bits": "16", "k": ""}
-    many = min(data.num_classes, 10)
-    kept = sorted({1, 2, 3, 5, many, min(50, data.num_classes)})
+    paper_labels = _paper_labels(data, _SMALL)
+    kept = sorted({1, 2, 5, min(10, data.num_classes), min(50, data.num_classes)} - {int(data.ours["k"])})
     return [
         _variant(data, "ours"),
-        _variant(data, "nothing pruned", {**data.ours, "prune-ratio": "0"}),
+        _variant(data, "nothing pruned", {"prune-ratio": "0"}),
         _variant(data, "nothing quantized: all logits, fp16", fp16),
         _variant(data, "neither", {"prune-ratio": "0", **fp16}),
-        *(_variant(data, f"constant T = {t}", train={"temperature": t}) for t in ("20", "4", "2", "1")),
-        *(_variant(data, f"CA {ca}", train={"ca": ca}) for ca in ("off", "paper", "fit")),
-        _variant(data, "the paper's CA and schedule", train=_PAPER_TRAIN),
+        _variant(data, "cutmix views", source="all"),
+        *(_variant(data, f"constant T = {t}", train={"temperature": t}) for t in ("100", "4", "1")),
+        *(_variant(data, f"CA {ca}", train={"ca": ca}) for ca in ("paper", "fit")),
+        *(_variant(data, f"T 20:2:step, CA {ca}", train={**_PAPER_TRAIN, "ca": ca}) for ca in ("paper", "fit")),
+        Row("the paper's labels, our training", "ablation", paper_labels, train=data.our_train),
         *(_variant(data, f"T {t}", train={"temperature": t}) for t in _SCHEDULES),
         *(
             _variant(data, f"{codec}, k = {k}", {"codec": codec, "k": str(k)})
             for codec in ("topk", "topk-min", "topk-share", "topk-tail")
-            for k in (2, 3)
+            for k in (3,)
         ),
-        *(_variant(data, f"low rank, {rank} directions", {"codec": "lowrank", "k": str(rank)}) for rank in (3, 6)),
-        *(_variant(data, f"{bits} bits", {"bits": str(bits)}) for bits in (2, 3, 4, 5, 6, 8, 16)),
+        *(_variant(data, f"low rank, {rank} directions", {"codec": "lowrank", "k": str(rank)}) for rank in (3,)),
+        *(_variant(data, f"{bits} bits", {"bits": str(bits)}) for bits in (2, 3, 5, 6, 8, 16)),
         *(_variant(data, f"k = {k}", {"k": str(k)}) for k in kept),
         *(_variant(data, f"views by {select}", {"select": select}) for select in _SELECT),
         *(_variant(data, f"batches of {size}, lr {lr}", train={"batch-size": size, "lr": lr}) for size, lr in _STEPS),
-        *(_variant(data, f"average of weights, {decay}", train={"ema": decay}) for decay in ("0.9", "0.99", "0.995")),
-        *(_variant(data, f"{epochs} epochs of warm-up", train={"warmup-epochs": epochs}) for epochs in ("5", "30")),
+        *(_variant(data, f"weight decay {decay}", train={"weight-decay": decay}) for decay in ("0.01", "0.3")),
+        *(_variant(data, f"average of weights, {decay}", train={"ema": decay}) for decay in ("0.99",)),
+        *(_variant(data, f"{epochs} epochs of warm-up", train={"warmup-epochs": epochs}) for epochs in ("30",)),
     ]
 
 
-_SCHEDULES = ("20:2:step", "20:2:cosine", "2:20:step", "20:1:step", "10:1:cosine", "4:1:cosine")
-_SELECT = ("confidence", "low-confidence", "entropy", "low-entropy", "classes", "low-classes")
-_STEPS = (("100", "0.002"), ("100", "0.008"), ("50", "0.004"), ("20", "0.004"), ("20", "0.002"), ("10", "0.002"))
+_SCHEDULES = ("20:2:step", "20:2:cosine", "2:20:step", "4:1:cosine")
+_SELECT = ("confidence", "low-confidence", "entropy", "low-entropy", "classes")
+_STEPS = (("100", "0.008"), ("20", "0.004"), ("5", "0.003"))
 
 
 def _ratio(data: DataSet, kept: int) -> str:
