@@ -32,7 +32,8 @@ _RESULTS = Path(__file__).resolve().parent / "interop"
 _EPOCHS, _IPC, _FACTOR = 100, 10, 40
 _TRAIN, _TEST, _WEIGHTS = "{data}/cifar10/train10k.parquet", "{data}/cifar10/test.parquet", "resnet20-12fca82f.th"
 _TEACHER = ("--teacher", f"{{data}}/weights/{_WEIGHTS}", "--arch", "cifar_resnet20")
-_RECIPE = ("--arch", "cifar_resnet20", "--epochs", str(_EPOCHS), "--batch-size", "20", "--lr", "0.004")
+_RECIPE = ("--arch", "cifar_resnet20", "--epochs", str(_EPOCHS), "--batch-size", "20", "--lr", "0.004",
+           "--temperature", "20", "--ca", "off")  # fmt: skip
 _MEAN, _STD = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2023, 0.1994, 0.2010])
 _NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -74,7 +75,7 @@ def run(case: Case, folder: Path, seeds: int) -> None:
         case.write(folder)
         for command in case.commands:
             lpqld(command, folder)
-    compress = ("compress", "all", "small", "--k", "3", "--bits", "4")
+    compress = ("compress", "all", "small", "--k", "10", "--bits", "4")
     before = lpqld(("inspect", "all"), folder)
     if not (folder / "small").exists():
         views = before["num_views"] > before["num_images"]
