@@ -90,7 +90,7 @@ class DataSet:
 _CIFAR = f"{DATA}/cifar10/train10k.parquet", f"{DATA}/cifar10/test.parquet", f"{DATA}/weights/resnet20-12fca82f.th"
 _TINY = f"{DATA}/tiny200/train.parquet", f"{DATA}/tiny200/val.parquet", "teacher.safetensors"
 _CIFAR_RECIPE = {"arch": "cifar_resnet20", "batch-size": "20", "lr": "0.004"}
-_CIFAR_OURS = {"codec": "topk", "k": "10", "bits": "4"}
+_CIFAR_OURS = {"codec": "topk", "k": "10", "bits": "3"}
 _CIFAR_TRAIN = {"temperature": "20", "ca": "off", "batch-size": "10", "weight-decay": "0.1"}
 _CIFAR_WAYS = _CIFAR_RECIPE, _CIFAR_OURS, _CIFAR_TRAIN, ("20", "8", "4", "2", "1")
 _TINY_WAYS = (

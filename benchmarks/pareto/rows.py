@@ -203,7 +203,7 @@ def _ablation(data: DataSet) -> list[Row]:
             for k in (3,)
         ),
         *(_variant(data, f"low rank, {rank} directions", {"codec": "lowrank", "k": str(rank)}) for rank in (3,)),
-        *(_variant(data, f"{bits} bits", {"bits": str(bits)}) for bits in (2, 3, 5, 6, 8, 16)),
+        *(_variant(data, f"{bits} bits", {"bits": str(bits)}) for bits in (2, 4, 5, 6, 8, 16)),
         *(_variant(data, f"k = {k}", {"k": str(k)}) for k in kept),
         *(_variant(data, f"views by {select}", {"select": select}) for select in _SELECT),
         *(_variant(data, f"batches of {size}, lr {lr}", train={"batch-size": size, "lr": lr}) for size, lr in _STEPS),
