@@ -46,6 +46,9 @@ def train(
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Processes that train each student together, a CPU or GPU each.")
     ] = 1,
+    weight_decay: Annotated[
+        float | None, typer.Option("--weight-decay", min=0, help="Not of biases and norms.")
+    ] = None,
     order: Annotated[
         str | None,
         typer.Option("--order", help="views: every image once an epoch; recorded: the batches of an imported set."),
@@ -97,6 +100,7 @@ def train(
         "temperature": temperature,
         "ca": ca,
         "optimizer": optimizer,
+        "weight_decay": weight_decay,
         "warmup_epochs": warmup_epochs,
         "ema": ema,
         "accumulate": accumulate,
