@@ -32,6 +32,7 @@ _RESULTS = Path(__file__).resolve().parent / "results" / "search"
 _EPOCHS, _CONFIRM_SEEDS = 100, 3
 _BUDGETS = ("x40", "x80", "x200")
 _GUESS = 0.1
+_ALONE = "confirm.baselines=false"  # the sweeps of ours have them
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Method:
 
 METHODS = (
     Method("ours", 16, ()),
-    Method("without early stopping", 9, ("search.early_stopping=false",)),
-    Method("random", 9, ("search.early_stopping=false", "search.sampler=random")),
+    Method("without early stopping", 9, ("search.early_stopping=false", _ALONE)),
+    Method("random", 9, ("search.early_stopping=false", "search.sampler=random", _ALONE)),
 )
 
 
