@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from lpqld.codec import TopK
+from lpqld.compress import encode
 from lpqld.errors import ConfigError
 from sweeps.training import StudentAccuracy, train_students
 
@@ -55,3 +57,16 @@ def test_validation_images_are_read_beside_the_test_set(small_shared, ray_cluste
 def test_more_processes_than_cpus_are_refused(small_shared, ray_cluster, tmp_path):
     with pytest.raises(ConfigError, match="--workers 3: this cluster has 2 CPUs; choose fewer"):
         students(small_shared, tmp_path, workers=3)
+
+
+def test_every_option_reaches_the_recipe(small_shared, ray_cluster, in_process, tmp_path):
+    small_shared.images.write(tmp_path / "images")
+    encode(small_shared.labels, TopK(3), num_views=60).write(tmp_path / "labels")
+    data = ("--images", tmp_path / "images", "--labels", tmp_path / "labels", "--eval", "digits:val")
+    given = {"arch": "convnet", "epochs": 2, "lr": 0.01, "batch_size": 15, "temperature": "4:2:cosine", "ca": "off",
+             "optimizer": "sgd", "warmup_epochs": 1, "ema": 0.5, "accumulate": 3, "precision": "float32",
+             "weight_decay": 0.2}  # fmt: skip
+    line = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    done = in_process("train", *data, *line, "--seeds", 1, "--root", tmp_path / "runs", "--json")
+    given["architecture"] = given.pop("arch")
+    assert given.items() <= done.document["recipe"].items()
