@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 # Of a command line: the folder of real data, which is no part of what is recorded.
 DATA = "{data}"
+MANY = 100  # bytes of labels an image, from which on a label's precision is worth more than more labels
 # Settings that no preset has, by the file that they are written to, beside the images.
 SETTINGS = {
     # One soft label of each image as it is.
@@ -34,7 +35,7 @@ class DataSet:
         teacher: a checkpoint that is there, or the file that `fit` makes.
         size: side that images are brought to.
         recipe: options of `lpqld train` of every row.
-        ours: options of `lpqld compress` of our rows.
+        ours: options of `lpqld compress` of our rows; `more` over them where there are `MANY` bytes an image.
         our_train: options of `lpqld train` of our rows.
         temperatures: constant ones of students of all labels.
         fit: options of `lpqld teacher fit`; none where the teacher is there.
@@ -51,9 +52,15 @@ class DataSet:
     size: int
     recipe: Mapping[str, str]
     ours: Mapping[str, str]
+    more: Mapping[str, str]
     our_train: Mapping[str, str]
     temperatures: tuple[str, ...]
     fit: tuple[str, ...] = ()
+
+    def ours_at(self, budget: int) -> Mapping[str, str]:
+        """Options of `lpqld compress` of our rows of a budget in bytes."""
+        many = budget >= MANY * self.num_classes * self.ipc
+        return {**self.ours, **(self.more if many else {}), "budget": str(budget)}
 
     @property
     def folder(self) -> str:
@@ -91,11 +98,13 @@ _CIFAR = f"{DATA}/cifar10/train10k.parquet", f"{DATA}/cifar10/test.parquet", f"{
 _TINY = f"{DATA}/tiny200/train.parquet", f"{DATA}/tiny200/val.parquet", "teacher.safetensors"
 _CIFAR_RECIPE = {"arch": "cifar_resnet20", "batch-size": "20", "lr": "0.004"}
 _CIFAR_OURS = {"codec": "topk", "k": "10", "bits": "3"}
-_CIFAR_TRAIN = {"temperature": "20", "ca": "off", "batch-size": "10", "weight-decay": "0.1"}
-_CIFAR_WAYS = _CIFAR_RECIPE, _CIFAR_OURS, _CIFAR_TRAIN, ("20", "8", "4", "2", "1")
+_MORE = {"bits": "4"}
+_CIFAR_TRAIN = {"temperature": "100", "ca": "off", "batch-size": "10", "weight-decay": "0.1"}
+_CIFAR_WAYS = _CIFAR_RECIPE, _CIFAR_OURS, _MORE, _CIFAR_TRAIN, ("20", "8", "4", "2", "1")
 _TINY_WAYS = (
     {"arch": "cifar_resnet20", "batch-size": "50", "lr": "0.004"},
     {"codec": "topk", "k": "10", "bits": "4"},
+    {},
     {"temperature": "20:2:step", "ca": "fit"},
     ("20", "4"),
 )

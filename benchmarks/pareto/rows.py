@@ -130,7 +130,7 @@ def _ours(data: DataSet) -> list[Row]:
             rows.append(
                 Row(
                     f"ours x{factor}, {name}",
-                    labels={**data.ours, "budget": str(budget // share)},
+                    labels=data.ours_at(budget // share),
                     train=data.our_train,
                     source=_OURS,
                 )
@@ -192,7 +192,7 @@ def _ablation(data: DataSet) -> list[Row]:
         _variant(data, "nothing quantized: all logits, fp16", fp16),
         _variant(data, "neither", {"prune-ratio": "0", **fp16}),
         _variant(data, "cutmix views", source="all"),
-        *(_variant(data, f"constant T = {t}", train={"temperature": t}) for t in ("100", "4", "1")),
+        *(_variant(data, f"constant T = {t}", train={"temperature": t}) for t in ("20", "4", "1")),
         *(_variant(data, f"CA {ca}", train={"ca": ca}) for ca in ("paper", "fit")),
         *(_variant(data, f"T 20:2:step, CA {ca}", train={**_PAPER_TRAIN, "ca": ca}) for ca in ("paper", "fit")),
         Row("the paper's labels, our training", "ablation", paper_labels, train=data.our_train),
