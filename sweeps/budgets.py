@@ -14,12 +14,14 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from lpqld.errors import ConfigError
+from lpqld.recipe import Recipe
 from lpqld.sizes import format_bytes
 from sweeps.choice import Choice, Shared, smallest_budget
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.trial import NUM_RUNGS
 
 METRIC, MODE = "val_accuracy", "max"
+_FIRST_BITS, _FIRST_END = 4, 2.0
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,31 @@ class Space:
         """Whether the codec of another budget's trial fits this one."""
         return (params["k"], params[f"bits_of_{params['k']}"]) in self.codecs
 
-    def first_points(self, paper: PaperConfig, num_classes: int, lr: float) -> list[dict[str, Any]]:
-        """Where to begin: the paper's temperatures with our codec, at its k and at the largest k that fits."""
-        search, points = self.search, []
+    def first_points(self, paper: PaperConfig, num_classes: int, recipe: Recipe) -> list[dict[str, Any]]:
+        """Where to begin, with our codec: the paper's temperatures at its k, the recipe's own at the largest k."""
         kept = sorted({k for k, _ in self.codecs})
         nearest = min(kept, key=lambda k: abs(k - paper.k_for(num_classes)))
-        for k in dict.fromkeys([nearest, kept[-1]]):
-            choices = [bits for other, bits in self.codecs if other == k]
-            point: dict[str, Any] = {"k": k, f"bits_of_{k}": min(choices, key=lambda bits: abs(bits - 4))}
-            shape = "step" if "step" in search.temperature_shape else search.temperature_shape[0]
-            point |= {"shape": shape, "start": search.temperature_start[1]}
-            if shape != "constant":
-                point["end"] = min(max(2.0, search.temperature_end[0]), search.temperature_end[1])
-            point |= {"ca": search.ca[0], "lr": min(max(lr, search.lr[0]), search.lr[1])}
-            if self.epochs:
-                point["epoch"] = self.epochs[-1]
-            points.append(point)
-        return points
+        points = [self._point(nearest, paper.temperature, recipe), self._point(kept[-1], recipe.temperature, recipe)]
+        return points[:1] if points[0] == points[1] else points
+
+    def _point(self, k: int, temperature: str, recipe: Recipe) -> dict[str, Any]:
+        """A trial's parameters, moved to what the search allows."""
+        search, (start, *rest) = self.search, temperature.split(":")
+        shape = rest[1] if rest else "constant"
+        shape = shape if shape in search.temperature_shape else search.temperature_shape[0]
+        choices = [bits for other, bits in self.codecs if other == k]
+        point: dict[str, Any] = {"k": k, f"bits_of_{k}": min(choices, key=lambda bits: abs(bits - _FIRST_BITS))}
+        point |= {"shape": shape, "start": _within(float(start), search.temperature_start)}
+        if shape != "constant":
+            point["end"] = _within(float(rest[0]) if rest else _FIRST_END, search.temperature_end)
+        point |= {"ca": recipe.ca if recipe.ca in search.ca else search.ca[0], "lr": _within(recipe.lr, search.lr)}
+        if self.epochs:
+            point["epoch"] = self.epochs[-1]
+        return point
+
+
+def _within(value: float, bounds: tuple[float, float]) -> float:
+    return min(max(value, bounds[0]), bounds[1])
 
 
 def choice_of(config: dict[str, Any]) -> Choice:

@@ -131,8 +131,7 @@ def search(
         )
     else:
         shared = ray.get(data)
-        num_classes, lr = shared.images.num_classes, shared.recipe.lr
-        points = [space.first_points(paper, num_classes, lr) for space in spaces]
+        points = [space.first_points(paper, shared.images.num_classes, shared.recipe) for space in spaces]
         budgets = tuple(space.budget for space in spaces)
         tuner = tune.Tuner(
             trainable,

@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from lpqld.errors import ConfigError
+from lpqld.recipe import Recipe
 from sweeps.budgets import BudgetScheduler, BudgetSearch, choice_of, spaces_for
 from sweeps.choice import Choice, Shared, choose_labels, smallest_budget
 from sweeps.config import PaperConfig, SearchConfig
@@ -21,12 +22,13 @@ from sweeps.trial import TrialResult
 
 BUDGETS = (6000, 2600)
 ONE_CPU = TrialResources(1, 0)
+RECIPE = Recipe(lr=0.002)
 SEARCH = SearchConfig(trials=3, k=(2, 3, 10), bits=(3, 4, 8), lr=(0.001, 0.006))
 
 
 def budget_search(small_shared, trials: int = 8, **changed: object) -> BudgetSearch:
     spaces = spaces_for(BUDGETS, SEARCH, small_shared)
-    points = [space.first_points(PaperConfig(), 10, 0.002) for space in spaces]
+    points = [space.first_points(PaperConfig(), 10, RECIPE) for space in spaces]
     return BudgetSearch(spaces, SEARCH.model_copy(update={"trials": trials, **changed}), points, seed=0)
 
 
@@ -58,6 +60,18 @@ class TestSpace:
     def test_k_beyond_the_labels_is_refused(self, small_shared):
         with pytest.raises(ConfigError, match=r"search\.k \[20\]: the labels hold 10 classes"):
             spaces_for(BUDGETS, replace_k(SEARCH, (2, 20)), small_shared)
+
+    def test_first_points_are_the_papers_temperatures_and_the_recipes_own(self, small_shared):
+        wide = SEARCH.model_copy(update={"temperature_start": (4.0, 50.0)})
+        (space,) = spaces_for((6000,), wide, small_shared)
+        own = Recipe(temperature="100", ca="off", lr=0.1)
+        paper, ours = space.first_points(PaperConfig(k=200), 10, own)
+        assert (paper["k"], paper["shape"], paper["start"], paper["end"]) == (2, "step", 20.0, 2.0)
+        assert ours == {"k": 10, "bits_of_10": 4, "shape": "constant", "start": 50.0, "ca": "off", "lr": 0.006}
+        assert choice_of({**ours, "budget": 6000}).temperature == "50"
+        falling = Recipe(temperature="30:0.1:cosine", ca="fit", lr=0.002)
+        _, ours = space.first_points(PaperConfig(k=200), 10, falling)
+        assert (ours["shape"], ours["start"], ours["end"], ours["ca"]) == ("cosine", 30.0, 0.5, "fit")
 
     def test_first_point_is_the_papers_temperature(self, small_shared):
         search = budget_search(small_shared)
@@ -113,7 +127,7 @@ class TestBudgetSearch:
             suggested[suggestion.pop("budget")].append(suggestion)
             search.on_trial_complete(f"t{index}", {"val_accuracy": suggestion["lr"]})
         assert not [params for params in suggested[6000] if params in suggested[2600]]
-        points = [space.first_points(PaperConfig(), 10, 0.002) for space in spaces_for(BUDGETS, SEARCH, small_shared)]
+        points = [space.first_points(PaperConfig(), 10, RECIPE) for space in spaces_for(BUDGETS, SEARCH, small_shared)]
         assert not [params for params in suggested[6000] if params in points[0]]
 
     def test_a_failed_trial_that_is_resumed_counts_once(self, small_shared):
