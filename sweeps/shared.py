@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from lpqld.images import ImageSet
+from lpqld.labels import Labels
 from lpqld.teacher import Teacher
 from sweeps.choice import Shared
 from sweeps.cluster import object_store_for
@@ -58,18 +59,24 @@ def shared_of(
         real_master = make_master(config, teacher, real_images, root, device, lambda done, total: None)
         real = real_images, real_master.read()
 
+    labels = master.read()
+
+    def labels_by(some: Master) -> Labels:
+        # The last epoch's master is the sweep's own: read and held once.
+        return labels if some.fingerprint == master.fingerprint else some.read()
+
     def sizes_of(some: Master) -> Path:
         return (root / config.name / SIZES_FOLDER / some.fingerprint[:16]).absolute()
 
     return Shared(
         images,
-        master.read(),
+        labels,
         evaluation.validation,
         evaluation.test,
         config.student,
         real,
         sizes=sizes_of(master),
-        by_epoch={epoch: (some.read(), sizes_of(some)) for epoch, some in by_epoch.items()},
+        by_epoch={epoch: (labels_by(some), sizes_of(some)) for epoch, some in by_epoch.items()},
     )
 
 

@@ -22,16 +22,8 @@ SMALL = (
 def experts(ray_cluster, in_process, tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("experts")
     line = (
-        "--arch",
-        "convnet",
-        "--epochs",
-        "6",
-        "--seeds",
-        "2",
-        "--keep-at",
-        "1,6",
-        "--out",
-        folder / "one.safetensors",
+        *("--arch", "convnet", "--epochs", "6", "--seeds", "2"),
+        *("--keep-at", "1,6", "--out", folder / "one.safetensors"),
     )
     in_process("teacher", "fit", "--images", "digits:train", "--eval", "digits:val", *line)
     return str(folder / "one-seed?.safetensors")
