@@ -90,7 +90,6 @@ def sweep(method: Method, seed: int, cache: Path) -> dict[str, Any]:
     settings = {
         "seed": seed,
         "student.epochs": _EPOCHS,
-        "student.batch_size": data.recipe["batch-size"],
         "confirm.seeds": _CONFIRM_SEEDS,
         "relabel.folder": root / "labels",
     }
