@@ -226,8 +226,9 @@ class SweepConfig(Strict):
 
     @property
     def has_teacher(self) -> bool:
-        """Whether there is a teacher; with `relabel.labels` there need not be one."""
-        return self.teacher.source is not None or self.teacher.experts is not None or self.teacher.fit
+        """Whether there is a teacher; with `relabel.labels` there need not be one, and none is fitted."""
+        fitted = self.teacher.fit and self.relabel.labels is None
+        return self.teacher.source is not None or self.teacher.experts is not None or fitted
 
     @property
     def searches_epoch(self) -> bool:

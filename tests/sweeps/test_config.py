@@ -214,6 +214,10 @@ class TestMistakes:
         with pytest.raises(ConfigError, match=r"leave out teacher\.epoch=search"):
             load_config("cifar10", {"teacher.experts": "b", "teacher.epoch": "search", **own}).require_data()
 
+    def test_of_labels_that_are_there_no_teacher_is_fitted(self):
+        assert load_config("digits").has_teacher
+        assert not load_config("digits", {"relabel.labels": "labels"}).has_teacher
+
     def test_setting_below_a_value(self):
         with pytest.raises(ConfigError, match=r"--set name\.x: name is a value"):
             load_config("digits", {"name.x": 1})
