@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lpqld.errors import ConfigError
 
 Logits = NDArray[np.floating]
-# So many nats below a label's largest logit, a class has no probability that a float32 student could see.
+# So many nats below the largest logit of the others, a class has no probability that a float32 student could see.
 _NOTHING = 100.0
 
 
@@ -99,7 +99,7 @@ def without_class(logits: Logits, classes: NDArray[np.integer], removed: int) ->
     """
     others = classes != removed
     found = logits.copy()
-    found[others, removed] = logits[others].max(axis=1) - _NOTHING
+    found[others, removed] = np.delete(logits[others], removed, axis=1).max(axis=1) - _NOTHING
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     mass = np.where(others, 1 - exponentials[:, removed] / exponentials.sum(axis=1), 1.0)
     return found, mass

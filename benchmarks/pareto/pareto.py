@@ -120,7 +120,7 @@ class Table:
             options = {name: value for name, value in row.labels.items() if value}
             if row.budget_of is not None:
                 of = json.loads(result_file(self.data, replace(row, name=row.budget_of)).read_bytes())
-                options["budget"] = str(of["label_bytes"] // row.share)
+                options["budget"] = str(of["label_bytes"])
             commands.append(["compress", row.source, labels, *options_of(options)])
             if not (self.folder / labels / "manifest.json").exists():
                 shutil.rmtree(self.folder / labels, ignore_errors=True)

@@ -28,7 +28,7 @@ class Row:
         name: of the row and of its file.
         group: of rows that are read together: table, architectures, ablation.
         labels: options of `lpqld compress` on all labels; none for all of them as they are.
-        budget_of: a row whose labels' bytes on disk, divided by `share`, are the budget.
+        budget_of: a row whose labels' bytes on disk are the budget.
         train: options of `lpqld train`, over the data set's.
         source: what is compressed.
         images: what students see.
@@ -39,7 +39,6 @@ class Row:
     group: str = "table"
     labels: Mapping[str, str] = field(default_factory=dict)
     budget_of: str | None = None
-    share: int = 1
     train: Mapping[str, str] = field(default_factory=dict)
     source: str = "all"
     images: str = "images"
@@ -122,7 +121,7 @@ def _paper_labels(data: DataSet, factor: int) -> dict[str, str]:
 
 
 def _ours(data: DataSet) -> list[Row]:
-    """At the bytes of the paper's files, of its labels in our format, and at a quarter of either."""
+    """At the bytes of the paper's files, at a quarter of them, and at those of its labels in our format."""
     rows = []
     for factor in FACTORS:
         budget = all_bytes(data) // factor
@@ -135,17 +134,15 @@ def _ours(data: DataSet) -> list[Row]:
                     source=_OURS,
                 )
             )
-        for share, name in ((1, "the paper's labels' bytes"), (4, "a quarter of the paper's labels' bytes")):
-            rows.append(
-                Row(
-                    f"ours x{factor}, {name} in our format",
-                    labels=data.ours,
-                    budget_of=f"LPQLD x{factor}, the paper's setting",
-                    share=share,
-                    train=data.our_train,
-                    source=_OURS,
-                )
+        rows.append(
+            Row(
+                f"ours x{factor}, the paper's labels' bytes in our format",
+                labels=data.ours,
+                budget_of=f"LPQLD x{factor}, the paper's setting",
+                train=data.our_train,
+                source=_OURS,
             )
+        )
     return rows
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lpqld.errors import ConfigError
@@ -76,6 +76,7 @@ def test_a_smoothed_label_has_its_class_and_a_little_of_all():
 
 
 @given(seed=st.integers(0, 10**6))
+@example(seed=32916)  # the class that is taken is the likeliest by far
 def test_a_class_is_taken_from_the_labels_of_other_images_only(seed):
     logits = made_up(seed)
     classes = np.arange(len(logits)) % 3
