@@ -79,7 +79,7 @@ def run(case: Case, folder: Path, seeds: int) -> None:
     before = lpqld(("inspect", "all"), folder)
     if not (folder / "small").exists():
         views = before["num_views"] > before["num_images"]
-        lpqld((*compress, *(("--budget", str(before["label_bytes"] // _FACTOR)) if views else ())), folder)
+        lpqld((*compress, *(("--budget", str(before["bytes"]["total"] // _FACTOR)) if views else ())), folder)
     found = {}
     for labels in ("all", "small"):
         where = ("--labels", labels, "--images", "images", "--eval", _TEST, "--seeds", str(seeds))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-import timm
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 
 from lpqld.errors import ConfigError
@@ -113,11 +111,20 @@ def _stage(in_channels: int, channels: int, num_blocks: int, stride: int) -> nn.
 
 def _tiny_resnet18(num_classes: int) -> nn.Module:
     """timm's ResNet-18 for small images: a 3x3 stem of stride 1 and no max-pool."""
+    import timm  # noqa: PLC0415  (as below)
+
     model = timm.create_model("resnet18", pretrained=False, num_classes=num_classes)
     model.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
     return model
+
+
+def _shufflenet(num_classes: int) -> nn.Module:
+    """The one network of the field's tables that timm lacks."""
+    from torchvision.models import shufflenet_v2_x1_0  # noqa: PLC0415  (as below)
+
+    return shufflenet_v2_x1_0(num_classes=num_classes)
 
 
 _BUILT_IN: dict[str, Callable[[int], nn.Module]] = {
@@ -127,8 +134,7 @@ _BUILT_IN: dict[str, Callable[[int], nn.Module]] = {
     "cifar_resnet20": lambda num_classes: CifarResNet(3, num_classes),
     "cifar_resnet56": lambda num_classes: CifarResNet(9, num_classes),
     "tiny_resnet18": _tiny_resnet18,
-    # The one network of the field's tables that timm lacks.
-    "shufflenet_v2_x1_0": lambda num_classes: torchvision.models.shufflenet_v2_x1_0(num_classes=num_classes),
+    "shufflenet_v2_x1_0": _shufflenet,
 }
 
 
@@ -156,6 +162,8 @@ def build(architecture: str, num_classes: int) -> nn.Module:
         raise ConfigError(f"architecture {architecture}: the number of classes must be 1 or more, found {num_classes}")
     if architecture in _BUILT_IN:
         return _BUILT_IN[architecture](num_classes)
+    import timm  # noqa: PLC0415  (half of what a worker's start would cost, on networks that have no use of it)
+
     if not timm.is_model(architecture):
         known = [*_BUILT_IN, *timm.list_models()]
         close = difflib.get_close_matches(architecture, known, n=4, cutoff=0.6)

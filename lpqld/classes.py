@@ -10,8 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-from timm.data import ImageNetInfo
-
 from lpqld.errors import ConfigError, DataError
 from lpqld.location import Location
 
@@ -96,6 +94,8 @@ def timm_names(info: str) -> tuple[str, ...]:
     Raises:
         ConfigError: timm has no such list.
     """
+    from timm.data import ImageNetInfo  # noqa: PLC0415  (two seconds that only these lists should cost)
+
     try:
         return tuple(ImageNetInfo(info).label_names())
     except (AssertionError, KeyError) as error:

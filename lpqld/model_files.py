@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from timm.models import save_for_hf
 from torch import nn
 
 from lpqld.errors import ConfigError
@@ -43,6 +42,8 @@ def save_model(folder: Path, network: nn.Module, spec: TeacherSpec) -> None:
     config |= {} if side is None else {"input_size": [3, side, side]}
     names = {} if spec.class_names is None else {"label_names": list(spec.class_names)}
     if hasattr(network, "pretrained_cfg"):
+        from timm.models import save_for_hf  # noqa: PLC0415  (loaded already: it is a network of timm's)
+
         save_for_hf(network, str(folder), model_config=names, safe_serialization=True, data_config=config)
     else:
         about = {"architecture": spec.architecture, "num_classes": spec.num_classes, **names, "pretrained_cfg": config}
