@@ -155,9 +155,9 @@ class TestFailure:
 
 def test_ctrl_c_then_kill_9_of_the_command_midway_then_the_same_command(teacher, in_process, tmp_path):
     save_teacher(tmp_path / "teacher.safetensors", teacher, replace(teacher.spec, class_names=tuple("0123456789")))
-    folder, total = tmp_path / "labels", -(-1078 * 60 // 1100)
+    folder, total = tmp_path / "labels", -(-1078 * 40 // 1100)
     where = ["--images", "digits:train", "--teacher", str(tmp_path / "teacher.safetensors")]
-    line = ["relabel", *where, "--views", "60", "--preset", "digits", "--json", "--out", str(folder)]
+    line = ["relabel", *where, "--views", "40", "--preset", "digits", "--json", "--out", str(folder)]
     err = tmp_path / "err"
 
     def shards() -> dict[str, int]:
@@ -181,7 +181,7 @@ def test_ctrl_c_then_kill_9_of_the_command_midway_then_the_same_command(teacher,
     assert not (folder / MANIFEST_FILE).exists()
 
     done = in_process(*line)
-    assert done.document["num_views"] == 1078 * 60
+    assert done.document["num_views"] == 1078 * 40
     assert f"relabel: {total} of {total}" in done.stderr
     assert kept.items() < shards().items()
     made = LabelSet.open(folder)

@@ -340,10 +340,10 @@ class TestAfterwards:
 
 
 def test_after_kill_9_finished_trials_are_not_repeated(tmp_path, lpqld):
-    per_budget, root = 3, tmp_path / "runs"
+    per_budget, root = 2, tmp_path / "runs"
     line = (
         *("sweep", "digits", "--root", root, "--json", "--budget", "12KB", "--budget", "3KB"),
-        *("--set", "student.epochs=40", "--set", "teacher.fit_epochs=3"),
+        *("--set", "student.epochs=30", "--set", "teacher.fit_epochs=2"),
         *("--set", f"search.trials={per_budget}", "--set", "confirm.seeds=1", "--set", "confirm.baselines=false"),
     )
     folder = root / "digits" / "trials"

@@ -199,7 +199,7 @@ class TestRecover:
 
 
 def test_after_kill_9_finished_batches_are_not_made_again(images, teacher, statistics, tmp_path):
-    recipe, checkpoint = replace(RECIPE, iterations=200), tmp_path / "teacher.safetensors"
+    recipe, checkpoint = replace(RECIPE, iterations=80), tmp_path / "teacher.safetensors"
     save_teacher(checkpoint, teacher.model, teacher.spec)
     loaded = load_teacher(checkpoint, image_class_names=images.class_names)
     job = RecoverJob(loaded, images, recipe, 2)
