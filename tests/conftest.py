@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -55,7 +56,7 @@ class Finished:
 def command_environment() -> dict[str, str]:
     """The environment of a command that starts alone: no cluster, no MLflow server, one thread a process."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}
-    return {**inherited, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return {**inherited, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONFAULTHANDLER": "1"}
 
 
 def kill_9(process: subprocess.Popen[Any]) -> None:
@@ -92,6 +93,16 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]
         assert process.poll() is None, err.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def exit_code_of(process: subprocess.Popen[bytes], err: Path) -> int:
+    """How a command ends within a minute; one that does not says where it waits, and fails."""
+    try:
+        return process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # with PYTHONFAULTHANDLER, every thread's stack goes to stderr
+        process.wait(60)
+        raise AssertionError(f"it did not end: {err.read_text()[-20_000:]}") from None
 
 
 @pytest.fixture(scope="session")

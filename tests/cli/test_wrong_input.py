@@ -17,7 +17,7 @@ import torch
 from lpqld.architectures import build
 from lpqld.images import ImageSet
 from lpqld.teacher import TeacherSpec, save_teacher
-from tests.conftest import Finished, started, wait_until
+from tests.conftest import Finished, exit_code_of, started, wait_until
 
 CONFIG, DATA, INTERRUPTED = 2, 3, 130
 
@@ -337,7 +337,7 @@ def test_ctrl_c_in_a_search_keeps_what_is_finished_and_says_how_to_resume(tmp_pa
     with started(line, tmp_path / "out", err) as process:
         wait_until(lambda: list(root.glob("digits/trials/*.json")), process, err)
         os.killpg(process.pid, signal.SIGINT)  # what a terminal does with Ctrl-C
-        assert process.wait(timeout=60) == INTERRUPTED, err.read_text()
+        assert exit_code_of(process, err) == INTERRUPTED, err.read_text()
     stderr = err.read_text()
     assert (tmp_path / "out").read_text() == ""
     assert "Traceback" not in stderr

@@ -19,7 +19,7 @@ from lpqld.shards import shard_file
 from lpqld.teacher import Teacher, TeacherSpec, load_teacher, save_teacher
 from lpqld.views import ViewRule
 from sweeps.relabel import relabel
-from tests.conftest import kill_9, started, wait_until
+from tests.conftest import exit_code_of, kill_9, started, wait_until
 
 CPU = torch.device("cpu")
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
@@ -169,7 +169,7 @@ def test_ctrl_c_then_kill_9_of_the_command_midway_then_the_same_command(teacher,
     with started(line, tmp_path / "out", err) as process:
         wait_until(lambda: further(0), process, err)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert exit_code_of(process, err) == 130
     assert "To go on, run: lpqld relabel" in err.read_text()
     kept = shards()
     with started(line, tmp_path / "out", err) as process:
