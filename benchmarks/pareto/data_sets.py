@@ -8,16 +8,6 @@ from dataclasses import dataclass
 # Of a command line: the folder of real data, which is no part of what is recorded.
 DATA = "{data}"
 MANY = 100  # bytes of labels an image, from which on a label's precision is worth more than more labels
-# Settings that no preset has, by the file that they are written to, beside the images.
-SETTINGS = {
-    # One soft label of each image as it is.
-    "whole.yaml": "views: {crop_scale: [1.0, 1.0], crop_ratio: [1.0, 1.0], flip: false, mix: none}\n",
-    # As SRe2L, LPLD and LPQLD have them, and as we do.
-    "cutmix.yaml": "views: {crop_scale: [0.25, 1.0], flip: true, mix: cutmix}\n",
-    "mixup.yaml": "views: {crop_scale: [0.25, 1.0], flip: true, mix: mixup}\n",
-    # docs/recover.md tells why 200 classes need another balance.
-    "tiny200.yaml": "base: cifar10\nrecover: {crop_scale: [0.5, 1.0], bn_weight: 0.005}\n",
-}
 
 
 @dataclass(frozen=True)
@@ -39,6 +29,8 @@ class DataSet:
         our_train: options of `lpqld train` of our rows.
         temperatures: constant ones of students of all labels.
         fit: options of `lpqld teacher fit`; none where the teacher is there.
+        teacher_arch: the teacher's architecture.
+        crop: the smallest part of an image that a view shows.
     """
 
     name: str
@@ -56,6 +48,8 @@ class DataSet:
     our_train: Mapping[str, str]
     temperatures: tuple[str, ...]
     fit: tuple[str, ...] = ()
+    teacher_arch: str = "cifar_resnet20"
+    crop: float = 0.25
 
     def ours_at(self, budget: int) -> Mapping[str, str]:
         """Options of `lpqld compress` of our rows of a budget in bytes."""
@@ -67,9 +61,22 @@ class DataSet:
         """Of its teacher, images and labels."""
         return f"{self.name}-e{self.epochs}"
 
+    def settings(self) -> dict[str, str]:
+        """Settings that no preset has, by the file that they are written to, beside the images."""
+        crops = f"crop_scale: [{self.crop}, 1.0], flip: true"
+        return {
+            # One soft label of each image as it is.
+            "whole.yaml": "views: {crop_scale: [1.0, 1.0], crop_ratio: [1.0, 1.0], flip: false, mix: none}\n",
+            # As SRe2L, LPLD and LPQLD have them, and as we do.
+            "cutmix.yaml": f"views: {{{crops}, mix: cutmix}}\n",
+            "mixup.yaml": f"views: {{{crops}, mix: mixup}}\n",
+            # docs/recover.md tells why 200 classes need another balance.
+            "tiny200.yaml": "base: cifar10\nrecover: {crop_scale: [0.5, 1.0], bn_weight: 0.005}\n",
+        }
+
     def preparation(self) -> dict[str, list[str]]:
         """Commands by what they make, in order: teacher, distilled images, all labels, of mixed-up views too."""
-        known = ["--teacher", self.teacher, "--arch", "cifar_resnet20"]
+        known = ["--teacher", self.teacher, "--arch", self.teacher_arch]
         commands = {
             "images": [
                 *("synthesize", "--images", self.train, "--size", str(self.size), *known),
@@ -90,7 +97,7 @@ class DataSet:
         }
         if not self.fit:
             return commands
-        fit = ["teacher", "fit", "--images", self.train, "--eval", self.test, "--arch", "cifar_resnet20"]
+        fit = ["teacher", "fit", "--images", self.train, "--eval", self.test, "--arch", self.teacher_arch]
         return {self.teacher: [*fit, "--size", str(self.size), "--out", self.teacher, *self.fit], **commands}
 
 

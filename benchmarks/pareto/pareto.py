@@ -24,7 +24,7 @@ import ray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from commands import lpqld
-from data_sets import DATA_SETS, SETTINGS, DataSet
+from data_sets import DATA_SETS, DataSet
 from label_students import cpu_name, versions
 from rows import Row, rows_of
 
@@ -88,7 +88,7 @@ class Table:
         shared.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         for folder in (shared, self.folder):
-            for name, text in SETTINGS.items():
+            for name, text in self.data.settings().items():
                 (folder / name).write_text(text)
         for made, command in self.data.preparation().items():
             link = self.folder / made
