@@ -29,7 +29,7 @@ from sweeps.result import Accuracy
 from sweeps.study_report import spread
 
 _RESULTS = Path(__file__).resolve().parent / "interop"
-_EPOCHS, _IPC, _FACTOR = 100, 10, 40
+_EPOCHS, _IPC = 100, 10
 _TRAIN, _TEST, _WEIGHTS = "{data}/cifar10/train10k.parquet", "{data}/cifar10/test.parquet", "resnet20-12fca82f.th"
 _TEACHER = ("--teacher", f"{{data}}/weights/{_WEIGHTS}", "--arch", "cifar_resnet20")
 _RECIPE = ("--arch", "cifar_resnet20", "--epochs", str(_EPOCHS), "--batch-size", "20", "--lr", "0.004",
@@ -46,11 +46,13 @@ class Case:
         method: whose.
         write: makes its files, and class names, in a folder; names alone where files are published.
         commands: that make `images` and `all` of it.
+        factor: how many times smaller the compressed labels are; ten images have no room for a fortieth.
     """
 
     method: str
     write: Callable[[Path], None]
     commands: tuple[tuple[str, ...], ...]
+    factor: int = 40
 
 
 def main() -> None:
@@ -69,7 +71,7 @@ def main() -> None:
 
 
 def run(case: Case, folder: Path, seeds: int) -> None:
-    """Bring a method's files in, train on all labels and on a fortieth of their bytes."""
+    """Bring a method's files in, train on all labels and on a part of their bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "all").exists():
         case.write(folder)
@@ -79,7 +81,7 @@ def run(case: Case, folder: Path, seeds: int) -> None:
     before = lpqld(("inspect", "all"), folder)
     if not (folder / "small").exists():
         views = before["num_views"] > before["num_images"]
-        lpqld((*compress, *(("--budget", str(before["bytes"]["total"] // _FACTOR)) if views else ())), folder)
+        lpqld((*compress, *(("--budget", str(before["bytes"]["total"] // case.factor)) if views else ())), folder)
     found = {}
     for labels in ("all", "small"):
         where = ("--labels", labels, "--images", "images", "--eval", _TEST, "--seeds", str(seeds))
@@ -203,7 +205,7 @@ _TENSORS = ("images", "--format", "tensors", "--class-names", "names.txt")
 _DC = "{data}/distilled/res_DC_CIFAR10_ConvNet_"
 _SOFT = ("import", "source.npz", *_TENSORS, "--soft-labels", "all")
 CASES = (
-    Case("DC, 1 image a class", names_only, labelled("import", f"{_DC}1ipc_1000.pt", *_TENSORS)),
+    Case("DC, 1 image a class", names_only, labelled("import", f"{_DC}1ipc_1000.pt", *_TENSORS), 10),
     Case("DSA, 10 images a class", names_only, labelled("import", f"{_DC}10ipc.pt", *_TENSORS)),
     Case("MTT, TESLA, DATM", as_tensors, labelled("import", "source", *_TENSORS)),
     Case("FRePo, Ra-BPTT", as_soft_arrays, (_SOFT,)),
