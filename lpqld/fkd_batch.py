@@ -214,7 +214,8 @@ def _box(value: Any, lam: float | None, side: int) -> tuple[int, int, int, int]:
         return boxes[0]  # nothing is mixed in, wherever it is
     if len(boxes) != 1:
         wrapped = f"; 8 bits, which wrap at a side of {side}, say no better" if narrow and side >= _UINT8 else ""
-        raise DataError(f"box {tuple(numbers)} of views of {side} pixels{wrapped}")
+        beyond = "" if max(numbers) <= side else "; pass the images that the labels were made for, of their views' size"
+        raise DataError(f"box {tuple(numbers)} of views of {side} pixels{beyond or wrapped}")
     return boxes[0]
 
 
