@@ -13,7 +13,7 @@ from tests.conftest import CHECKOUT
 
 FOLDER = CHECKOUT / "benchmarks" / "pareto"
 RESULTS = FOLDER / "results"
-TABLES = ["cifar10-10", "cifar10-50", "tiny200-10"]
+TABLES = ["cifar10-10", "cifar10-50", "tiny200-10", "tiny200-10-64px", "in1k-10"]
 
 
 @pytest.fixture

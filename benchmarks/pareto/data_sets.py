@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Of a command line: the folder of real data, which is no part of what is recorded.
 DATA = "{data}"
@@ -20,17 +20,18 @@ class DataSet:
         num_classes: C.
         ipc: images of each class.
         epochs: of every student, and views of every image.
-        train: the teacher's training images, and those that select.
+        train: the teacher's training images.
+        val: those that select; none of them is in `test`.
         test: read once.
         teacher: a checkpoint that is there, or the file that `fit` makes.
+        teacher_arch: the teacher's architecture.
         size: side that images are brought to.
+        crop: the smallest part of an image that a view shows.
         recipe: options of `lpqld train` of every row.
         ours: options of `lpqld compress` of our rows; `more` over them where there are `MANY` bytes an image.
         our_train: options of `lpqld train` of our rows.
         temperatures: constant ones of students of all labels.
         fit: options of `lpqld teacher fit`; none where the teacher is there.
-        teacher_arch: the teacher's architecture.
-        crop: the smallest part of an image that a view shows.
     """
 
     name: str
@@ -39,17 +40,18 @@ class DataSet:
     ipc: int
     epochs: int
     train: str
+    val: str
     test: str
     teacher: str
+    teacher_arch: str
     size: int
+    crop: float
     recipe: Mapping[str, str]
     ours: Mapping[str, str]
     more: Mapping[str, str]
     our_train: Mapping[str, str]
     temperatures: tuple[str, ...]
     fit: tuple[str, ...] = ()
-    teacher_arch: str = "cifar_resnet20"
-    crop: float = 0.25
 
     def ours_at(self, budget: int) -> Mapping[str, str]:
         """Options of `lpqld compress` of our rows of a budget in bytes."""
@@ -101,22 +103,71 @@ class DataSet:
         return {self.teacher: [*fit, "--size", str(self.size), "--out", self.teacher, *self.fit], **commands}
 
 
-_CIFAR = f"{DATA}/cifar10/train10k.parquet", f"{DATA}/cifar10/test.parquet", f"{DATA}/weights/resnet20-12fca82f.th"
-_TINY = f"{DATA}/tiny200/train.parquet", f"{DATA}/tiny200/val.parquet", "teacher.safetensors"
-_CIFAR_RECIPE = {"arch": "cifar_resnet20", "batch-size": "20", "lr": "0.004"}
-_CIFAR_OURS = {"codec": "topk", "k": "10", "bits": "3"}
-_MORE = {"bits": "4"}
-_CIFAR_TRAIN = {"temperature": "100", "ca": "off", "batch-size": "10", "weight-decay": "0.1"}
-_CIFAR_WAYS = _CIFAR_RECIPE, _CIFAR_OURS, _MORE, _CIFAR_TRAIN, ("20", "8", "4", "2", "1")
-_TINY_WAYS = (
-    {"arch": "cifar_resnet20", "batch-size": "50", "lr": "0.004"},
-    {"codec": "topk", "k": "10", "bits": "4"},
-    {},
-    {"temperature": "20:2:step", "ca": "fit"},
-    ("20", "4"),
+_CIFAR10 = DataSet(
+    name="cifar10-10",
+    preset="cifar10",
+    num_classes=10,
+    ipc=10,
+    epochs=300,
+    train=f"{DATA}/cifar10/train10k.parquet",
+    val=f"{DATA}/cifar10/train10k.parquet",
+    test=f"{DATA}/cifar10/test.parquet",
+    teacher=f"{DATA}/weights/resnet20-12fca82f.th",
+    teacher_arch="cifar_resnet20",
+    size=32,
+    crop=0.25,
+    recipe={"arch": "cifar_resnet20", "batch-size": "20", "lr": "0.004"},
+    ours={"codec": "topk", "k": "10", "bits": "3"},
+    more={"bits": "4"},
+    our_train={"temperature": "100", "ca": "off", "batch-size": "10", "weight-decay": "0.1"},
+    temperatures=("20", "8", "4", "2", "1"),
 )
-DATA_SETS = (
-    DataSet("cifar10-10", "cifar10", 10, 10, 300, *_CIFAR, 32, *_CIFAR_WAYS),
-    DataSet("cifar10-50", "cifar10", 10, 50, 300, *_CIFAR, 32, *_CIFAR_WAYS),
-    DataSet("tiny200-10", "tiny200.yaml", 200, 10, 80, *_TINY, 32, *_TINY_WAYS, ("--epochs", "60", "--seed", "0")),
+_TINY200 = DataSet(
+    name="tiny200-10",
+    preset="tiny200.yaml",
+    num_classes=200,
+    ipc=10,
+    epochs=80,
+    train=f"{DATA}/tiny200/train.parquet",
+    val=f"{DATA}/tiny200/train.parquet",
+    test=f"{DATA}/tiny200/val.parquet",
+    teacher="teacher.safetensors",
+    teacher_arch="cifar_resnet20",
+    size=32,
+    crop=0.25,
+    recipe={"arch": "cifar_resnet20", "batch-size": "50", "lr": "0.004"},
+    ours={"codec": "topk", "k": "10", "bits": "4"},
+    more={},
+    our_train={"temperature": "20:2:step", "ca": "fit"},
+    temperatures=("20", "4"),
+    fit=("--epochs", "60", "--seed", "0"),
 )
+# For GPUs. docs/reproduce.md tells what a user's {data} has to hold.
+_TINY200_64 = replace(
+    _TINY200,
+    name="tiny200-10-64px",
+    epochs=300,
+    teacher_arch="tiny_resnet18",
+    size=64,
+    recipe={"arch": "tiny_resnet18", "batch-size": "64", "lr": "0.002"},
+)
+_IN1K = DataSet(
+    name="in1k-10",
+    preset="in1k",
+    num_classes=1000,
+    ipc=10,
+    epochs=300,
+    train=f"{DATA}/imagenet/train",
+    val=f"{DATA}/imagenet/train10k",
+    test=f"{DATA}/imagenet/val",
+    teacher=f"{DATA}/weights/resnet18.pth",
+    teacher_arch="resnet18",
+    size=224,
+    crop=0.08,
+    recipe={"arch": "resnet18", "batch-size": "128", "lr": "0.001", "resize-ratio": "1.142857"},
+    ours={"codec": "topk", "k": "50", "bits": "4"},
+    more={},
+    our_train=_TINY200.our_train,
+    temperatures=("20",),
+)
+DATA_SETS = (_CIFAR10, replace(_CIFAR10, name="cifar10-50", ipc=50), _TINY200, _TINY200_64, _IN1K)

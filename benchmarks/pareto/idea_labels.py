@@ -30,7 +30,7 @@ class Given:
         master: every view's logits.
         recipe: the base row's.
         budget: bytes of the base row's labels on disk.
-        test, train: measured at the end; `train` chooses, the test set is only told.
+        test, val: measured at the end; `val` chooses, the test set is only told.
     """
 
     images: ImageSet
@@ -39,7 +39,7 @@ class Given:
     recipe: Recipe
     budget: int
     test: ImageSet
-    train: ImageSet
+    val: ImageSet
 
 
 def of_two_teachers(given: Given) -> Labels:

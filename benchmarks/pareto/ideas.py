@@ -111,7 +111,7 @@ def open_given(data: DataSet, folder: Path) -> Given:
     images = ImageSet.open(folder / "images")
     opened = {
         name: ImageSet.open(where.replace("{data}", str(DATA)), size=data.size, class_names=images.class_names)
-        for name, where in (("test", data.test), ("train", data.train))
+        for name, where in (("test", data.test), ("val", data.val))
     }
     return Given(
         images=images,
@@ -135,7 +135,7 @@ def student(number: int, given: Given, labels: Labels, seed: int) -> dict[str, A
     return {
         "idea": idea.name,
         "seed": seed,
-        "val_accuracy": accuracy(network, given.train),
+        "val_accuracy": accuracy(network, given.val),
         "accuracy": accuracy(network, given.test),
         "num_views": labels.spec.num_views,
         "recipe": recipe.to_json(),

@@ -127,7 +127,7 @@ class Table:
                 lpqld(commands[-1], self.folder)
             facts = lpqld(["inspect", labels], self.folder)
         images = self.data.train if row.images == "real" else row.images
-        train = ["train", "--images", images, "--labels", labels, "--eval", self.data.test, "--val", self.data.train]
+        train = ["train", "--images", images, "--labels", labels, "--eval", self.data.test, "--val", self.data.val]
         options = {**self.data.recipe, "epochs": str(self.data.epochs), "seeds": str(self.seeds), **row.train}
         commands.append([*train, *options_of(options)])
         trained = lpqld([*commands[-1], "--address", self.address], self.folder)

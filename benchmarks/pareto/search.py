@@ -81,7 +81,7 @@ def sweep(method: Method, seed: int, cache: Path) -> dict[str, Any]:
     options = {
         "images": cache / data.name / "images",
         "eval": data.test.replace("{data}", str(DATA)),
-        "val": data.train.replace("{data}", str(DATA)),
+        "val": data.val.replace("{data}", str(DATA)),
         "teacher": data.teacher.replace("{data}", str(DATA)),
         "trials": method.trials,
         "name": name,
