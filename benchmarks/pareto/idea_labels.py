@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from label_students import master_labels
+from numpy.typing import NDArray
 from real_data import DATA
 
 from lpqld.budget import fill_budget
@@ -18,6 +19,8 @@ from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.recipe import Recipe
 from lpqld.teacher import load_teacher
+
+_FIRST = 20  # views of an image; no budget here holds more
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,35 @@ def of_two_teachers(given: Given) -> Labels:
         image_class_names=given.images.class_names,
     )
     spec = given.master.spec
-    first = 20  # views of an image; no budget here holds more
+    first = _FIRST
     more = master_labels(other, given.images, spec.view_rule, first, Path(tempfile.gettempdir()) / "lpqld-ideas", print)
     own = given.master.logits.take(slice(0, more.spec.num_views)).dense(spec.num_classes)
     mean = (own + more.logits.values) / 2
     count = more.spec.num_views
     labels = Labels(replace(spec, num_views=count, codec=Dense()), Logits(dense_ids(*mean.shape), mean))
     return fill_budget(labels, given.labels.spec.codec, given.budget).decode()
+
+
+def diverse_crops(given: Given) -> Labels:
+    """Of every image, the views whose crops are furthest from those before them, by corner, height and width."""
+    labels, spec = given.master, given.master.spec
+    crops = labels.views_of(given.images).draw(np.arange(spec.num_views)).crop
+    source = np.arange(spec.num_views)
+    for image in range(spec.num_images):
+        places = np.flatnonzero(spec.image_rows == image)
+        source[places] = places[_furthest_first(crops[places])]
+    # The manifest knows its own selections alone, and reads this one by the numbers of the views all the same.
+    chosen = Labels(replace(spec, select="classes"), labels.logits.take(source), labels.view_numbers[source])
+    return fill_budget(chosen, given.labels.spec.codec, given.budget).decode()
+
+
+def _furthest_first(points: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The first point, then always the one furthest from all before it; after `_FIRST`, the others as they are."""
+    order, away = [0], np.linalg.norm(points - points[0], axis=1)
+    while len(order) < _FIRST:
+        order.append(int(away.argmax()))
+        away = np.minimum(away, np.linalg.norm(points - points[order[-1]], axis=1))
+    return np.concatenate([order, np.setdiff1d(np.arange(len(points)), order)])
 
 
 def bits_by_difficulty(given: Given) -> Labels:

@@ -14,10 +14,10 @@ def compensated(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_v
 
 
 def with_cross_entropy(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
-    """KL, and a tenth of cross-entropy with the label's first class."""
+    """KL times the temperature's square, so that its gradient does not shrink with it, and a tenth of cross-entropy."""
     best = targets.ids.gather(1, targets.probabilities.argmax(1, keepdim=True))[:, 0]
     entropy = torch.nn.functional.cross_entropy(logits.float(), best, reduction="sum") / num_views
-    return kl_divergence(logits, targets, tau, num_views=num_views) + 0.1 * entropy
+    return kl_divergence(logits, targets, tau, num_views=num_views) * tau**2 + 0.1 * entropy
 
 
 def squared_error(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:

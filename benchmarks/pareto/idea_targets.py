@@ -69,7 +69,7 @@ class TemperaturePerClass(ViewDataset):
 
 
 class FrozenBatches(ViewDataset):
-    """Batches as the reference reuses them: fixed ones of 20 views, drawn at random each epoch."""
+    """Batches as the reference reuses them: fixed ones, drawn at random each epoch."""
 
     def batches(self, epoch: int, batch_size: int, seed: int = 0) -> list[NDArray[np.int64]]:
         generator = np.random.default_rng(seed)

@@ -24,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_sets import DATA_SETS, DataSet
-from idea_labels import Given, bits_by_difficulty, of_two_teachers
+from idea_labels import Given, bits_by_difficulty, diverse_crops, of_two_teachers
 from idea_losses import compensated, reversed_kl, squared_error, with_cross_entropy
 from idea_targets import FrozenBatches, HardInTheMiddle, TemperaturePerClass, TemperaturePerLabel
 from label_students import cpu_name, versions
@@ -116,7 +116,7 @@ def open_given(data: DataSet, folder: Path) -> Given:
     return Given(
         images=images,
         labels=LabelSet.open(folder / "labels" / file_name(_BASE)).labels,
-        master=LabelSet.open(folder / "all").labels,
+        master=LabelSet.open(folder / row.source).labels,
         recipe=Recipe.from_json(found["recipe"]),
         budget=found["label_bytes"],
         **opened,
@@ -142,20 +142,23 @@ def student(number: int, given: Given, labels: Labels, seed: int) -> dict[str, A
     }
 
 
+# Where tau moves, and with it the gradient.
+_CALIBRATED = {"temperature": "20:2:step", "ca": "fit"}
 IDEAS = (
     Idea("base"),
     Idea("hard labels in the middle third", data=HardInTheMiddle),
     Idea("temperature per label", data=TemperaturePerLabel),
     Idea("temperature per class", data=TemperaturePerClass),
     Idea("frozen batches at random", data=FrozenBatches),
-    Idea("gradient times tau", loss=compensated),
+    Idea("T 20:2:step, CA fit", recipe=_CALIBRATED),
+    Idea("T 20:2:step, CA fit, gradient times tau", loss=compensated, recipe=_CALIBRATED),
     Idea("a tenth of cross-entropy", loss=with_cross_entropy),
     Idea("squared error of logits", loss=squared_error),
     Idea("KL both ways", loss=reversed_kl),
     Idea("two teachers", labels=of_two_teachers),
     Idea("bits by difficulty", labels=bits_by_difficulty),
-    Idea("SGD", recipe={"optimizer": "sgd", "lr": 0.1, "weight_decay": 1e-4}),
-    Idea("weight decay 0.1", recipe={"weight_decay": 0.1}),
+    Idea("diverse crops", labels=diverse_crops),
+    Idea("SGD", recipe={"optimizer": "sgd", "lr": 0.05, "weight_decay": 5e-4, "square_temperature": True}),
 )
 
 
