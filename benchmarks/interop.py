@@ -171,7 +171,7 @@ def through_label_files(layout: str) -> tuple[tuple[str, ...], ...]:
         "--out",
         "native",
     )
-    exported = ("export", "native", "--format", "fkd", "--layout", layout, "--out", "theirs")
+    exported = ("export", "native", "--images", "images", "--format", "fkd", "--layout", layout, "--out", "theirs")
     return first, plain, exported, ("import", "theirs", "all", "--images", "images")
 
 
