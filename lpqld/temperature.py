@@ -38,6 +38,9 @@ def cosine(start: float, end: float, num_epochs: int) -> TemperatureSchedule:
     return lambda epoch: end + (start - end) * (1 + math.cos(math.pi * epoch / num_epochs)) / 2
 
 
+_CONSTANT, _SHAPES = "constant", {"step": step, "cosine": cosine}
+
+
 def parse_schedule(spec: str, num_epochs: int) -> TemperatureSchedule:
     """The teacher's temperature per epoch: `20` constant, `20:2:step`, `20:2:cosine`, `2:20:step` reversed.
 
@@ -45,6 +48,21 @@ def parse_schedule(spec: str, num_epochs: int) -> TemperatureSchedule:
 
     Raises:
         ConfigError: another form, or a temperature that is not a positive number.
+    """
+    start, end, shape = schedule_parts(spec)
+    if shape == _CONSTANT:
+        return constant(start)
+    if start >= end:
+        return _SHAPES[shape](start, end, num_epochs)
+    forward = _SHAPES[shape](end, start, num_epochs)
+    return lambda epoch: forward(num_epochs - 1 - epoch)
+
+
+def schedule_parts(spec: str) -> tuple[float, float, str]:
+    """The first temperature of a schedule, its last, and its shape: "constant", "step" or "cosine".
+
+    Raises:
+        ConfigError: as `parse_schedule`.
     """
     expected = "expected 20 (constant), 20:2:step, 20:2:cosine or, reversed, 2:20:step"
     parts = str(spec).split(":")
@@ -54,16 +72,10 @@ def parse_schedule(spec: str, num_epochs: int) -> TemperatureSchedule:
         raise ConfigError(f"temperature {spec!r} is not a schedule; {expected}") from error
     if len(parts) not in (1, 3) or not all(0 < value < math.inf for value in temperatures):
         raise ConfigError(f"temperature {spec!r} is not a schedule of positive numbers; {expected}")
-    if len(parts) == 1:
-        return constant(temperatures[0])
-    shapes = {"step": step, "cosine": cosine}
-    if parts[2] not in shapes:
-        raise ConfigError(f"temperature {spec!r} has the unknown shape {parts[2]!r}; {expected}")
-    start, end = temperatures
-    if start >= end:
-        return shapes[parts[2]](start, end, num_epochs)
-    forward = shapes[parts[2]](end, start, num_epochs)
-    return lambda epoch: forward(num_epochs - 1 - epoch)
+    shape = parts[2] if len(parts) == 3 else _CONSTANT
+    if shape not in _SHAPES and len(parts) == 3:
+        raise ConfigError(f"temperature {spec!r} has the unknown shape {shape!r}; {expected}")
+    return temperatures[0], temperatures[-1], shape
 
 
 def fit_student_temperature(student_logits: torch.Tensor, targets: SoftTargets) -> float:

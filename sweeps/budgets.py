@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 from lpqld.errors import ConfigError
 from lpqld.recipe import Recipe
 from lpqld.sizes import format_bytes
+from lpqld.temperature import schedule_parts
 from sweeps.choice import Choice, Shared, smallest_budget
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.trial import NUM_RUNGS
@@ -66,14 +67,13 @@ class Space:
 
     def _point(self, k: int, temperature: str, recipe: Recipe) -> dict[str, Any]:
         """A trial's parameters, moved to what the search allows."""
-        search, (start, *rest) = self.search, temperature.split(":")
-        shape = rest[1] if rest else "constant"
-        shape = shape if shape in search.temperature_shape else search.temperature_shape[0]
+        search, (start, end, own_shape) = self.search, schedule_parts(temperature)
+        shape = own_shape if own_shape in search.temperature_shape else search.temperature_shape[0]
         choices = [bits for other, bits in self.codecs if other == k]
         point: dict[str, Any] = {"k": k, f"bits_of_{k}": min(choices, key=lambda bits: abs(bits - _FIRST_BITS))}
-        point |= {"shape": shape, "start": _within(float(start), search.temperature_start)}
+        point |= {"shape": shape, "start": _within(start, search.temperature_start)}
         if shape != "constant":
-            point["end"] = _within(float(rest[0]) if rest else _FIRST_END, search.temperature_end)
+            point["end"] = _within(_FIRST_END if own_shape == "constant" else end, search.temperature_end)
         point |= {"ca": recipe.ca if recipe.ca in search.ca else search.ca[0], "lr": _within(recipe.lr, search.lr)}
         if self.epochs:
             point["epoch"] = self.epochs[-1]

@@ -71,6 +71,7 @@ class TestSchedules:
             "warm",
             "20:2",
             "20:2:line",
+            "20:2:constant",
             "20:2:step:x",
             "0",
             "-1",
