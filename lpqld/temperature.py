@@ -38,7 +38,7 @@ def cosine(start: float, end: float, num_epochs: int) -> TemperatureSchedule:
     return lambda epoch: end + (start - end) * (1 + math.cos(math.pi * epoch / num_epochs)) / 2
 
 
-_CONSTANT, _SHAPES = "constant", {"step": step, "cosine": cosine}
+CONSTANT, _SHAPES = "constant", {"step": step, "cosine": cosine}
 
 
 def parse_schedule(spec: str, num_epochs: int) -> TemperatureSchedule:
@@ -50,7 +50,7 @@ def parse_schedule(spec: str, num_epochs: int) -> TemperatureSchedule:
         ConfigError: another form, or a temperature that is not a positive number.
     """
     start, end, shape = schedule_parts(spec)
-    if shape == _CONSTANT:
+    if shape == CONSTANT:
         return constant(start)
     if start >= end:
         return _SHAPES[shape](start, end, num_epochs)
@@ -72,10 +72,11 @@ def schedule_parts(spec: str) -> tuple[float, float, str]:
         raise ConfigError(f"temperature {spec!r} is not a schedule; {expected}") from error
     if len(parts) not in (1, 3) or not all(0 < value < math.inf for value in temperatures):
         raise ConfigError(f"temperature {spec!r} is not a schedule of positive numbers; {expected}")
-    shape = parts[2] if len(parts) == 3 else _CONSTANT
-    if shape not in _SHAPES and len(parts) == 3:
-        raise ConfigError(f"temperature {spec!r} has the unknown shape {shape!r}; {expected}")
-    return temperatures[0], temperatures[-1], shape
+    if len(parts) == 1:
+        return temperatures[0], temperatures[0], CONSTANT
+    if parts[2] not in _SHAPES:
+        raise ConfigError(f"temperature {spec!r} has the unknown shape {parts[2]!r}; {expected}")
+    return temperatures[0], temperatures[1], parts[2]
 
 
 def fit_student_temperature(student_logits: torch.Tensor, targets: SoftTargets) -> float:

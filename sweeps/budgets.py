@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from lpqld.errors import ConfigError
 from lpqld.recipe import Recipe
 from lpqld.sizes import format_bytes
-from lpqld.temperature import schedule_parts
+from lpqld.temperature import CONSTANT, schedule_parts
 from sweeps.choice import Choice, Shared, smallest_budget
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.trial import NUM_RUNGS
@@ -47,7 +47,7 @@ class Space:
         trial.suggest_categorical(f"bits_of_{k}", [bits for other, bits in self.codecs if other == k])
         shape = trial.suggest_categorical("shape", list(search.temperature_shape))
         trial.suggest_float("start", *search.temperature_start, log=True)
-        if shape != "constant":
+        if shape != CONSTANT:
             trial.suggest_float("end", *search.temperature_end, log=True)
         trial.suggest_categorical("ca", list(search.ca))
         trial.suggest_float("lr", *search.lr, log=True)
@@ -72,8 +72,8 @@ class Space:
         choices = [bits for other, bits in self.codecs if other == k]
         point: dict[str, Any] = {"k": k, f"bits_of_{k}": min(choices, key=lambda bits: abs(bits - _FIRST_BITS))}
         point |= {"shape": shape, "start": _within(start, search.temperature_start)}
-        if shape != "constant":
-            point["end"] = _within(_FIRST_END if own_shape == "constant" else end, search.temperature_end)
+        if shape != CONSTANT:
+            point["end"] = _within(_FIRST_END if own_shape == CONSTANT else end, search.temperature_end)
         point |= {"ca": recipe.ca if recipe.ca in search.ca else search.ca[0], "lr": _within(recipe.lr, search.lr)}
         if self.epochs:
             point["epoch"] = self.epochs[-1]
@@ -88,9 +88,7 @@ def choice_of(config: dict[str, Any]) -> Choice:
     """The choice that Optuna's parameters of a budget stand for."""
     start, k = float(f"{config['start']:.3g}"), config["k"]
     temperature = (
-        f"{start:g}"
-        if config["shape"] == "constant"
-        else f"{start:g}:{min(config['end'], start):.3g}:{config['shape']}"
+        f"{start:g}" if config["shape"] == CONSTANT else f"{start:g}:{min(config['end'], start):.3g}:{config['shape']}"
     )
     return Choice(
         kind="search",

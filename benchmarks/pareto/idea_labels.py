@@ -53,8 +53,9 @@ def of_two_teachers(given: Given) -> Labels:
         image_class_names=given.images.class_names,
     )
     spec = given.master.spec
-    first = _FIRST
-    more = master_labels(other, given.images, spec.view_rule, first, Path(tempfile.gettempdir()) / "lpqld-ideas", print)
+    more = master_labels(
+        other, given.images, spec.view_rule, _FIRST, Path(tempfile.gettempdir()) / "lpqld-ideas", print
+    )
     own = given.master.logits.take(slice(0, more.spec.num_views)).dense(spec.num_classes)
     mean = (own + more.logits.values) / 2
     count = more.spec.num_views
