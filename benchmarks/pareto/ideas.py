@@ -41,7 +41,7 @@ from lpqld.loss import kl_divergence
 from lpqld.recipe import Recipe
 from lpqld.store import write_atomically
 from lpqld.student import Student
-from lpqld.training import train
+from lpqld.training import EpochMetrics, train
 from sweeps.cluster import cluster, use_assigned_resources
 
 Loss = Callable[..., torch.Tensor]
@@ -130,8 +130,7 @@ def student(number: int, given: Given, labels: Labels, seed: int) -> dict[str, A
     network = Student(recipe, given.images.num_classes, seed)
     data = idea.data(given.images, labels, device)
     with mock.patch.object(lpqld.training, "kl_divergence", idea.loss):
-        for _ in train(network, data, recipe, seed=seed):
-            pass
+        history = list(train(network, data, recipe, seed=seed))
     return {
         "idea": idea.name,
         "seed": seed,
@@ -139,6 +138,16 @@ def student(number: int, given: Given, labels: Labels, seed: int) -> dict[str, A
         "accuracy": accuracy(network, given.test),
         "num_views": labels.spec.num_views,
         "recipe": recipe.to_json(),
+        # For the figure of temperatures: report.py.
+        **({"temperatures": temperatures(history)} if "ca" in idea.recipe else {}),
+    }
+
+
+def temperatures(history: Sequence[EpochMetrics]) -> dict[str, list[float]]:
+    """Of the teacher and of the student, after every epoch."""
+    return {
+        "teacher": [float(f"{metrics.teacher_temperature:.4g}") for metrics in history],
+        "student": [float(f"{metrics.student_temperature:.4g}") for metrics in history],
     }
 
 
@@ -150,6 +159,7 @@ IDEAS = (
     Idea("temperature per label", data=TemperaturePerLabel),
     Idea("temperature per class", data=TemperaturePerClass),
     Idea("frozen batches at random", data=FrozenBatches),
+    Idea("T 20:2:step, CA paper", recipe={**_CALIBRATED, "ca": "paper"}),
     Idea("T 20:2:step, CA fit", recipe=_CALIBRATED),
     Idea("T 20:2:step, CA fit, gradient times tau", loss=compensated, recipe=_CALIBRATED),
     Idea("a tenth of cross-entropy", loss=with_cross_entropy),
