@@ -1,7 +1,8 @@
 """The figures of a table, by the code that reports sweeps, and its experiment in MLflow.
 
-Run as `python benchmarks/pareto/report.py cifar10-10 [--images docs/images] [--mlflow ROOT]`: draws the front and the
-ablation from the results that are there; with `--mlflow`, `lpqld ui --root ROOT` then shows every row as a run.
+Run as `python benchmarks/pareto/report.py cifar10-10 [--images docs/images] [--mlflow ROOT]`: draws the front, the
+ablation and calibrated temperatures from the results that are there; with `--mlflow`, `lpqld ui --root ROOT` then
+shows every row as a run.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from data_sets import DATA_SETS, DataSet
+from ideas import IDEAS, path_of
 from pareto import result_file
 from rows import Row, all_bytes, rows_of
 
 from lpqld.store import write_atomically
+from lpqld.training import EpochMetrics
 from sweeps.bar_figure import bar_figure
 from sweeps.experiment import Experiment
 from sweeps.figures import figure
 from sweeps.palette import png
 from sweeps.report import mark_front, write_report
 from sweeps.result import Accuracy, Point, SweepResult
+from sweeps.temperature_figure import temperature_figure
 from sweeps.tracking import Tracker
 
 _BASE = "ours"
@@ -61,6 +66,10 @@ def main() -> None:
             base, groups = bars(found)
             title = f"{data.name}: one change at a time, {found[_BASE][1]['label_bytes']:,} bytes of labels"
             write_atomically(arguments.images / f"ablation-{data.name}.png", png(bar_figure(title, base, groups)))
+        calibrated = trainings(data)
+        if calibrated:
+            path = arguments.images / f"temperatures-{data.name}.png"
+            write_atomically(path, png(temperature_figure(calibrated)))
     if arguments.mlflow:
         record(data, result, found, arguments.mlflow)
 
@@ -136,6 +145,18 @@ def bars(found: Found) -> tuple[Accuracy, dict[str, dict[str, Accuracy]]]:
 def starts_so(name: str, starts: Sequence[str]) -> bool:
     """Whether a name begins so, a number before it left out."""
     return re.sub(r"^[\d.]+ ", "", name).startswith(tuple(starts))
+
+
+def trainings(data: DataSet) -> dict[str, list[EpochMetrics]]:
+    """The temperatures of every epoch, of the first student of each idea that kept them."""
+    found = {}
+    for idea in IDEAS:
+        path = path_of(data, idea, seed=1)
+        kept = json.loads(path.read_bytes()).get("temperatures") if path.exists() else None
+        if kept:
+            pairs = zip(kept["teacher"], kept["student"], strict=True)
+            found[idea.name] = [EpochMetrics(epoch, nan, *pair, nan) for epoch, pair in enumerate(pairs, start=1)]
+    return found
 
 
 def record(data: DataSet, result: SweepResult, found: Found, root: Path) -> None:
