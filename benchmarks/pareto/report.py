@@ -138,7 +138,9 @@ def bars(found: Found) -> tuple[Accuracy, dict[str, dict[str, Accuracy]]]:
     for name, (row, facts) in found.items():
         if row.group == "ablation" and name != _BASE:
             group = next((group for group, starts in _GROUPS.items() if starts_so(name, starts)), "other")
-            groups.setdefault(group, {})[name] = accuracy(facts)
+            more = facts["label_bytes"] > found[_BASE][1]["label_bytes"]
+            shown = f"{name}: {facts['label_bytes']:,} bytes" if more else name
+            groups.setdefault(group, {})[shown] = accuracy(facts)
     return accuracy(found[_BASE][1]), groups
 
 
@@ -155,7 +157,7 @@ def trainings(data: DataSet) -> dict[str, list[EpochMetrics]]:
         kept = json.loads(path.read_bytes()).get("temperatures") if path.exists() else None
         if kept:
             pairs = zip(kept["teacher"], kept["student"], strict=True)
-            found[idea.name] = [EpochMetrics(epoch, nan, *pair, nan) for epoch, pair in enumerate(pairs, start=1)]
+            found[idea.name] = [EpochMetrics(epoch, nan, *pair, nan) for epoch, pair in enumerate(pairs)]
     return found
 
 
