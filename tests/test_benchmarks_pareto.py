@@ -13,7 +13,7 @@ from tests.conftest import CHECKOUT
 
 FOLDER = CHECKOUT / "benchmarks" / "pareto"
 RESULTS = FOLDER / "results"
-TABLES = ["cifar10-10", "cifar10-50", "tiny200-10", "tiny200-10-64px", "in1k-10"]
+TABLES = ["cifar10-10", "cifar10-25", "cifar10-50", "tiny200-10", "tiny200-10-64px", "in1k-10"]
 
 
 @pytest.fixture
@@ -63,6 +63,7 @@ class TestResults:
             assert found["recipe"]["epochs"] == data.epochs
             budget = int(row.labels.get("budget", found["label_bytes"]))
             assert found["label_bytes"] <= budget
+            assert row.total is None or found["label_bytes"] + found["image_bytes"] <= row.total
             assert found["reference_bytes"] == row.reference_bytes
             # Of this machine there is nothing: data are named from their folder on.
             assert not re.search(r"(^|\s)/\w", " ".join(found["commands"]))

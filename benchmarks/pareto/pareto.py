@@ -14,7 +14,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,12 +33,13 @@ from sweeps.cluster import cluster
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 _OF_EPOCHS = ("all", "mixup")  # label sets with a view of each image for every epoch
+_LABEL_SETS = (*_OF_EPOCHS, "one")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=[data.name for data in DATA_SETS])
-    parser.add_argument("--group", nargs="+", help="groups of rows: table, architectures, ablation")
+    parser.add_argument("--group", nargs="+", help="groups of rows: table, architectures, ablation, joint")
     parser.add_argument("--only", nargs="+", help="rows whose names begin so")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="of students, instead of the table's")
@@ -58,9 +59,9 @@ def main() -> None:
         folder = arguments.cache / data.folder
         with cluster(None), ThreadPoolExecutor(arguments.jobs) as pool:
             table_of = Table(data, folder, ray.get_runtime_context().gcs_address, arguments.seeds)
-            table_of.prepare(arguments.cache / data.name)
-            needed = {row.budget_of for row in chosen} - {None}
-            for _ in pool.map(table_of.run, [rows[str(name)] for name in needed]):
+            needed = [rows[str(name)] for name in {row.budget_of for row in chosen} - {None}]
+            table_of.prepare(arguments.cache / data.name, {row.source for row in [*chosen, *needed]})
+            for _ in pool.map(table_of.run, needed):
                 pass
             for row, failure in zip(chosen, pool.map(table_of.tried, chosen), strict=True):
                 if failure is not None:
@@ -83,14 +84,16 @@ class Table:
     address: str
     seeds: int
 
-    def prepare(self, shared: Path) -> None:
-        """Teacher, images and all labels, where they are not there; `shared` has what does not depend on the epochs."""
+    def prepare(self, shared: Path, sources: Collection[str]) -> None:
+        """Teacher, images and label sets of `sources`, but what is there; `shared` does not depend on the epochs."""
         shared.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         for folder in (shared, self.folder):
             for name, text in self.data.settings().items():
                 (folder / name).write_text(text)
         for made, command in self.data.preparation().items():
+            if made in _LABEL_SETS and made not in sources:
+                continue
             link = self.folder / made
             if made in _OF_EPOCHS:
                 if not (link / "manifest.json").exists():
@@ -121,6 +124,8 @@ class Table:
             if row.budget_of is not None:
                 of = json.loads(result_file(self.data, replace(row, name=row.budget_of)).read_bytes())
                 options["budget"] = str(of["label_bytes"])
+            if row.total is not None:
+                options["budget"] = str(row.total - lpqld(["inspect", row.images], self.folder)["image_bytes"])
             commands.append(["compress", row.source, labels, *options_of(options)])
             if not (self.folder / labels / "manifest.json").exists():
                 shutil.rmtree(self.folder / labels, ignore_errors=True)

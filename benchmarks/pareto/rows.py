@@ -26,9 +26,10 @@ class Row:
 
     Attributes:
         name: of the row and of its file.
-        group: of rows that are read together: table, architectures, ablation.
+        group: of rows that are read together: table, architectures, ablation, joint.
         labels: options of `lpqld compress` on all labels; none for all of them as they are.
         budget_of: a row whose labels' bytes on disk are the budget.
+        total: bytes of labels and images together, the budget of labels being what images leave.
         train: options of `lpqld train`, over the data set's.
         source: what is compressed.
         images: what students see.
@@ -39,6 +40,7 @@ class Row:
     group: str = "table"
     labels: Mapping[str, str] = field(default_factory=dict)
     budget_of: str | None = None
+    total: int | None = None
     train: Mapping[str, str] = field(default_factory=dict)
     source: str = "all"
     images: str = "images"
@@ -47,7 +49,8 @@ class Row:
 
 def rows_of(data: DataSet) -> list[Row]:
     """All rows of a data set, each after those that it needs."""
-    return [*_baselines(data), *_lpld(data), *_paper(data), *_ours(data), *_architectures(data), *_ablation(data)]
+    table = [*_baselines(data), *_lpld(data), *_paper(data), *_ours(data)]
+    return [*table, *_architectures(data), *_ablation(data), *_joint(data)]
 
 
 def all_bytes(data: DataSet) -> int:
@@ -207,6 +210,23 @@ def _ablation(data: DataSet) -> list[Row]:
         *(_variant(data, f"weight decay {decay}", train={"weight-decay": decay}) for decay in ("0.01", "0.3")),
         *(_variant(data, f"average of weights, {decay}", train={"ema": decay}) for decay in ("0.99",)),
         *(_variant(data, f"{epochs} epochs of warm-up", train={"warmup-epochs": epochs}) for epochs in ("30",)),
+    ]
+
+
+def _joint(data: DataSet) -> list[Row]:
+    """More images than another table has, and fewer bytes of labels."""
+    if data.total is None:
+        return []
+    labels = {**data.ours, **data.more}
+    return [
+        Row(
+            f"ours, {data.total:,} bytes of images and labels",
+            "joint",
+            labels,
+            total=data.total,
+            train=data.our_train,
+            source=_OURS,
+        )
     ]
 
 
