@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from lpqld.errors import DataError
+from lpqld.safe_load import load_tensors
 from lpqld.store import write_atomically
 
 # Writing takes at most this share of the time.
@@ -36,9 +36,9 @@ class TrainingCheckpoint:
             DataError: it is damaged, or another training's.
         """
         try:
-            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+            state: dict[str, Any] = load_tensors(io.BytesIO(content), device)
             identity = state["identity"]
-        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+        except (DataError, KeyError, TypeError) as error:
             raise DataError(
                 f"{self._path} is no checkpoint of a training; delete it to begin anew ({error})"
             ) from error

@@ -23,15 +23,15 @@ _NUMPY: list[Any] = [
 ]
 
 
-def load_tensors(source: str | IO[bytes]) -> Any:
-    """What `torch.save` was given.
+def load_tensors(source: str | IO[bytes], device: torch.device | str = "cpu") -> Any:
+    """What `torch.save` was given, its tensors on `device`.
 
     Raises:
         DataError: it is damaged, or asks for anything but tensors and numbers; without the file's name.
     """
     try:
         with torch.serialization.safe_globals(_NUMPY), warnings.catch_warnings(action="ignore"):
-            return torch.load(source, map_location="cpu", weights_only=True)
+            return torch.load(source, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         lines = str(error).splitlines()
         reason = next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), lines[0])

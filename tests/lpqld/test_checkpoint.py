@@ -124,6 +124,23 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_is_unpickled(images, tmp_pa
         next(training(student_of(RECIPE), images, RECIPE, tmp_path))
 
 
+def test_damage_anywhere_is_named_or_harmless(tmp_path):
+    kept = TrainingCheckpoint(tmp_path / "state", "x", 0.0)
+    kept.save({"tensor": torch.arange(8.0), "epochs": [1, 2]})
+    whole, device = kept.read(), torch.device("cpu")
+    refused = 0
+    for start in range(0, len(whole), 16):
+        damaged = whole[:start] + bytes(byte ^ 0xA5 for byte in whole[start : start + 16]) + whole[start + 16 :]
+        try:
+            kept.load(damaged, device)
+        except DataError:
+            refused += 1
+    assert refused > len(whole) // 16 // 3
+    for length in range(0, len(whole), 29):
+        with pytest.raises(DataError):
+            kept.load(whole[:length], device)
+
+
 def test_a_diverged_training_leaves_no_checkpoint(images, tmp_path):
     running = training(student := student_of(RECIPE), images, RECIPE, tmp_path)
     next(running)
