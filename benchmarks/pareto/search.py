@@ -30,7 +30,7 @@ from lpqld.store import write_atomically
 
 _RESULTS = Path(__file__).resolve().parent / "results" / "search"
 _EPOCHS, _CONFIRM_SEEDS = 100, 3
-_BUDGETS = ("x40", "x80", "x200")
+_BUDGETS = ("x20", "x40", "x80")
 _GUESS = 0.1
 _ALONE = "confirm.baselines=false"  # the sweeps of ours have them
 
@@ -139,7 +139,7 @@ def path_of(method: Method, seed: int) -> Path:
 def markdown(methods: Sequence[Method], seeds: int) -> str:
     """What is there, in Markdown."""
     lines = [
-        "| search | trials of a budget | trainings | hypervolume | test, % at x40, x80, x200 |",
+        "| search | trials of a budget | trainings | hypervolume | test, % at x20, x40, x80 |",
         "|---|---:|---:|---:|---|",
     ]
     paper: list[tuple[float, list[float]]] = []
