@@ -52,7 +52,7 @@ class Method:
 
 METHODS = (
     Method("ours", 16, ()),
-    Method("without early stopping", 9, ("search.early_stopping=false",)),
+    Method("without early stopping", 16, ("search.early_stopping=false",)),
     Method("random", 9, ("search.early_stopping=false", "search.sampler=random")),
 )
 
