@@ -2,8 +2,9 @@
 
 Run as `python benchmarks/pareto/search.py [--seeds 3] [--table]` after `pareto.py cifar10-10` has made images. Each
 method is an `lpqld sweep` of CIFAR-10 at 10 images per class with fewer epochs, over three budgets. A front is worth
-its hypervolume: the area of (decades of label bytes) x (test accuracy) that it beats, down to all labels' bytes and to
-a guess (10 %). What a search costs is counted in trainings: epochs trained, of all trials, over the epochs of one.
+its hypervolume: the area of (decades of label bytes) x (accuracy) that it beats, down to all labels' bytes and to a
+guess (10 %), of validation images, which chose, and of test images. What a search costs is counted in trainings:
+epochs trained, of all trials, over the epochs of one.
 """
 
 from __future__ import annotations
@@ -127,10 +128,22 @@ def trainings(folder: Path) -> float:
     return sum(len(result["history"]) for result in results if result["choice"]["kind"] == "search") / _EPOCHS
 
 
-def volume(found: dict[str, Any], points: Sequence[dict[str, Any]]) -> float:
-    """Of the mean test accuracies of points."""
-    accuracies = [statistics.mean(point["accuracy"]) for point in points]
-    return hypervolume([point["label_bytes"] for point in points], accuracies, found["all_label_bytes"], _GUESS)
+@dataclass(frozen=True)
+class Front:
+    """What one search found: hypervolumes, and test accuracies by budget, the largest first."""
+
+    validation: float
+    test: float
+    accuracies: tuple[float, ...]
+
+    @classmethod
+    def of(cls, found: dict[str, Any], points: Sequence[dict[str, Any]]) -> Front:
+        ordered = sorted(points, key=lambda point: -point["budget"])
+        tested = tuple(statistics.mean(point["accuracy"]) for point in ordered)
+        validated = [point["val_accuracy"] for point in ordered]
+        sizes, worst = [point["label_bytes"] for point in ordered], found["all_label_bytes"]
+        volumes = (hypervolume(sizes, accuracies, worst, _GUESS) for accuracies in (validated, tested))
+        return cls(*volumes, accuracies=tested)
 
 
 def path_of(method: Method, seed: int) -> Path:
@@ -140,35 +153,35 @@ def path_of(method: Method, seed: int) -> Path:
 def markdown(methods: Sequence[Method], seeds: int) -> str:
     """What is there, in Markdown."""
     lines = [
-        "| search | trials of a budget | trainings | hypervolume | test, % at x20, x40, x80 |",
-        "|---|---:|---:|---:|---|",
+        "| search | trials of a budget | trainings | volume, validation | volume, test "
+        f"| test, % at {', '.join(_BUDGETS)} |",
+        "|---|---:|---:|---:|---:|---|",
     ]
-    paper: list[tuple[float, list[float]]] = []
+    paper: list[Front] = []
     for method in methods:
         paths = [path_of(method, seed) for seed in range(seeds)]
         results = [json.loads(path.read_bytes()) for path in paths if path.exists()]
         if not results:
             continue
-        paper += [(volume(found, found["paper"]), accuracies_of(found["paper"])) for found in results if found["paper"]]
-        rows = [(volume(found, found["points"]), accuracies_of(found["points"])) for found in results]
+        paper += [Front.of(found, found["paper"]) for found in results if found["paper"]]
         spent = statistics.mean(found["trainings"] for found in results)
-        lines.append(f"| {method.name} | {method.trials} | {spent:.0f} | {cells(rows)} |")
+        fronts = [Front.of(found, found["points"]) for found in results]
+        lines.append(f"| {method.name} | {method.trials} | {spent:.0f} | {cells(fronts)} |")
     if paper:
         lines.append(f"| the paper's settings | none | 0 | {cells(paper)} |")
     return "\n".join(lines)
 
 
-def accuracies_of(points: Sequence[dict[str, Any]]) -> list[float]:
-    """By budget, the largest first."""
-    return [statistics.mean(point["accuracy"]) for point in sorted(points, key=lambda point: -point["budget"])]
+def cells(fronts: Sequence[Front]) -> str:
+    """Hypervolumes, mean and deviation over searches; accuracies, means."""
+    volumes = [spread([getattr(front, images) for front in fronts]) for images in ("validation", "test")]
+    means = [statistics.mean(column) for column in zip(*(front.accuracies for front in fronts), strict=True)]
+    return f"{' | '.join(volumes)} | {', '.join(f'{100 * mean:.1f}' for mean in means)}"
 
 
-def cells(rows: Sequence[tuple[float, list[float]]]) -> str:
-    """Hypervolume, mean and deviation over seeds; accuracies, means."""
-    volumes = [found for found, _ in rows]
+def spread(volumes: Sequence[float]) -> str:
     deviation = f" ± {statistics.stdev(volumes):.3f}" if len(volumes) > 1 else ""
-    means = [statistics.mean(column) for column in zip(*(accuracies for _, accuracies in rows), strict=True)]
-    return f"{statistics.mean(volumes):.3f}{deviation} | {', '.join(f'{100 * mean:.1f}' for mean in means)}"
+    return f"{statistics.mean(volumes):.3f}{deviation}"
 
 
 if __name__ == "__main__":
