@@ -28,7 +28,8 @@ class DataSet:
         size: side that images are brought to.
         crop: the smallest part of an image that a view shows.
         recipe: options of `lpqld train` of every row.
-        ours: options of `lpqld compress` of our rows; `more` over them where there are `MANY` bytes an image.
+        ours: options of `lpqld compress` of our rows; `more` over them where there are `MANY` bytes an image, and `few`
+            over them in rows of their own, of the fewest bytes.
         our_train: options of `lpqld train` of our rows.
         temperatures: constant ones of students of all labels.
         fit: options of `lpqld teacher fit`; none where the teacher is there.
@@ -54,6 +55,7 @@ class DataSet:
     temperatures: tuple[str, ...]
     fit: tuple[str, ...] = ()
     total: int | None = None
+    few: Mapping[str, str] | None = None
 
     def ours_at(self, budget: int) -> Mapping[str, str]:
         """Options of `lpqld compress` of our rows of a budget in bytes."""
@@ -123,6 +125,7 @@ _CIFAR10 = DataSet(
     more={"bits": "4"},
     our_train={"temperature": "100", "ca": "off", "batch-size": "10", "weight-decay": "0.1"},
     temperatures=("20", "8", "4", "2", "1"),
+    few={"codec": "topk-share", "k": "3"},
 )
 _TINY200 = DataSet(
     name="tiny200-10",

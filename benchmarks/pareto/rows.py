@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from data_sets import DataSet
 
@@ -146,6 +146,9 @@ def _ours(data: DataSet) -> list[Row]:
                 source=_OURS,
             )
         )
+        if data.few is not None:
+            labels = {**data.ours, **data.few}
+            rows.append(replace(rows[-1], name=f"{rows[-1].name}, top {labels['k']}", labels=labels))
     return rows
 
 
@@ -202,6 +205,7 @@ def _ablation(data: DataSet) -> list[Row]:
             for codec in ("topk", "topk-min", "topk-share", "topk-tail")
             for k in (3,)
         ),
+        *(_variant(data, f"topk-share, k = {k}", {"codec": "topk-share", "k": str(k)}) for k in (2, 5)),
         *(_variant(data, f"low rank, {rank} directions", {"codec": "lowrank", "k": str(rank)}) for rank in (3,)),
         *(_variant(data, f"{bits} bits", {"bits": str(bits)}) for bits in (2, 4, 5, 6, 8, 16)),
         *(_variant(data, f"k = {k}", {"k": str(k)}) for k in kept),
