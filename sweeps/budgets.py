@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from lpqld.errors import ConfigError
 from lpqld.recipe import Recipe
 from lpqld.sizes import format_bytes
 from lpqld.temperature import CONSTANT, schedule_parts
-from sweeps.choice import Choice, Shared, smallest_budget
+from sweeps.choice import PLAIN, Choice, Shared, smallest_budget
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.trial import NUM_RUNGS
 
@@ -30,21 +31,21 @@ class Space:
     """What trials of one budget choose from.
 
     Attributes:
-        codecs: the (k, bits) of which one label per image fits.
+        codecs: the (codec, k, bits) of which one label per image fits.
         epochs: of the experts; none where there is no choice.
     """
 
     budget: int
-    codecs: tuple[tuple[int, int], ...]
+    codecs: tuple[tuple[str, int, int], ...]
     search: SearchConfig
     epochs: tuple[int, ...] = ()
 
     def __call__(self, trial: optuna.Trial) -> None:
         """Suggest one trial's parameters (Optuna's define-by-run)."""
         search = self.search
-        kept = sorted({k for k, _ in self.codecs})
-        k = trial.suggest_categorical("k", kept)
-        trial.suggest_categorical(f"bits_of_{k}", [bits for other, bits in self.codecs if other == k])
+        k = trial.suggest_categorical("k", self._kept)
+        name = trial.suggest_categorical(f"codec_of_{k}", self._names(k))
+        trial.suggest_categorical(f"bits_of_{k}_{name}", self._bits(name, k))
         shape = trial.suggest_categorical("shape", list(search.temperature_shape))
         trial.suggest_float("start", *search.temperature_start, log=True)
         if shape != CONSTANT:
@@ -56,11 +57,11 @@ class Space:
 
     def has_room_for(self, params: dict[str, Any]) -> bool:
         """Whether the codec of another budget's trial fits this one."""
-        return (params["k"], params[f"bits_of_{params['k']}"]) in self.codecs
+        return _codec_in(params) in self.codecs
 
     def first_points(self, paper: PaperConfig, num_classes: int, recipe: Recipe) -> list[dict[str, Any]]:
         """Where to begin, with our codec: the paper's temperatures at its k, the recipe's own at the largest k."""
-        kept = sorted({k for k, _ in self.codecs})
+        kept = self._kept
         nearest = min(kept, key=lambda k: abs(k - paper.k_for(num_classes)))
         points = [self._point(nearest, paper.temperature, recipe), self._point(kept[-1], recipe.temperature, recipe)]
         return points[:1] if points[0] == points[1] else points
@@ -69,8 +70,9 @@ class Space:
         """A trial's parameters, moved to what the search allows."""
         search, (start, end, own_shape) = self.search, schedule_parts(temperature)
         shape = own_shape if own_shape in search.temperature_shape else search.temperature_shape[0]
-        choices = [bits for other, bits in self.codecs if other == k]
-        point: dict[str, Any] = {"k": k, f"bits_of_{k}": min(choices, key=lambda bits: abs(bits - _FIRST_BITS))}
+        name = self._names(k)[0]
+        bits = min(self._bits(name, k), key=lambda bits: abs(bits - _FIRST_BITS))
+        point: dict[str, Any] = {"k": k, f"codec_of_{k}": name, f"bits_of_{k}_{name}": bits}
         point |= {"shape": shape, "start": _within(start, search.temperature_start)}
         if shape != CONSTANT:
             point["end"] = _within(_FIRST_END if own_shape == CONSTANT else end, search.temperature_end)
@@ -79,6 +81,24 @@ class Space:
             point["epoch"] = self.epochs[-1]
         return point
 
+    @property
+    def _kept(self) -> list[int]:
+        return sorted({k for _, k, _ in self.codecs})
+
+    def _names(self, k: int) -> list[str]:
+        """The codecs that fit with k, as the configuration orders them."""
+        return list(dict.fromkeys(name for name, other, _ in self.codecs if other == k))
+
+    def _bits(self, name: str, k: int) -> list[int]:
+        return [bits for *other, bits in self.codecs if other == [name, k]]
+
+
+def _codec_in(params: dict[str, Any]) -> tuple[str, int, int]:
+    """Codec, k and bits of a trial's parameters."""
+    k = params["k"]
+    name = params[f"codec_of_{k}"]
+    return name, k, params[f"bits_of_{k}_{name}"]
+
 
 def _within(value: float, bounds: tuple[float, float]) -> float:
     return min(max(value, bounds[0]), bounds[1])
@@ -86,7 +106,7 @@ def _within(value: float, bounds: tuple[float, float]) -> float:
 
 def choice_of(config: dict[str, Any]) -> Choice:
     """The choice that Optuna's parameters of a budget stand for."""
-    start, k = float(f"{config['start']:.3g}"), config["k"]
+    start, (codec, k, bits) = float(f"{config['start']:.3g}"), _codec_in(config)
     temperature = (
         f"{start:g}" if config["shape"] == CONSTANT else f"{start:g}:{min(config['end'], start):.3g}:{config['shape']}"
     )
@@ -94,7 +114,8 @@ def choice_of(config: dict[str, Any]) -> Choice:
         kind="search",
         budget=config["budget"],
         k=k,
-        bits=config[f"bits_of_{k}"],
+        bits=bits,
+        codec=codec,
         temperature=temperature,
         ca=config["ca"],
         lr=float(f"{config['lr']:.3g}"),
@@ -106,7 +127,8 @@ def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -
     """The search space of every budget.
 
     Raises:
-        ConfigError: a k that the labels do not hold, or a budget that no (k, bits) fits; the smallest is said.
+        ConfigError: a k that the labels do not hold, a codec that needs more of them, or a budget that none fits; the
+            smallest is said.
     """
     stored = shared.labels.logits.ids.shape[1]
     too_large = [k for k in search.k if k > stored]
@@ -117,18 +139,22 @@ def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -
     # The longest text that a trial's recipe can have in the manifest, so that what fits here fits there.
     longest = {"temperature": "12.34:12.34:cosine", "ca": "paper", "lr": 0.000123}
     sizes, epochs = {}, tuple(shared.by_epoch)
-    for k in search.k:
-        for bits in search.bits:
-            choices = [Choice(kind="search", k=k, bits=bits, epoch=epoch, **longest) for epoch in epochs or (None,)]  # type: ignore[arg-type]
-            sizes[k, bits] = max(smallest_budget(choice, shared) for choice in choices)
+    for asked, k, bits in itertools.product(search.codec, search.k, search.bits):
+        # Where all classes are kept, there is none that anything could be said of.
+        name = PLAIN if k == shared.images.num_classes else asked
+        choices = [
+            Choice(kind="search", k=k, bits=bits, codec=name, epoch=epoch, **longest)  # type: ignore[arg-type]
+            for epoch in epochs or (None,)
+        ]
+        sizes[name, k, bits] = max(smallest_budget(choice, shared) for choice in choices)
     spaces = []
     for budget in budgets:
-        fitting = tuple(sorted(codec for codec, size in sizes.items() if size <= budget))
+        fitting = tuple(codec for codec, size in sizes.items() if size <= budget)
         if not fitting:
             smallest = min(sizes, key=sizes.__getitem__)
             raise ConfigError(
                 f"budget {format_bytes(budget)} is smaller than one label per image; the smallest that works is "
-                f"{sizes[smallest]} bytes (k={smallest[0]}, {smallest[1]} bits). Raise --budget, or add smaller "
+                f"{sizes[smallest]} bytes (k={smallest[1]}, {smallest[2]} bits). Raise --budget, or add smaller "
                 f"search.k or search.bits"
             )
         spaces.append(Space(budget, fitting, search, epochs))

@@ -24,6 +24,7 @@ from sweeps.reference import reference_bytes, reference_views
 _PILOT_VIEWS = 4096
 _RUNG_IMAGES = 1000
 
+PLAIN = "topk"
 Kind = Literal["search", "hard", "all", "prune", "paper", "real"]
 
 
@@ -37,6 +38,7 @@ class Choice:
             reference's bytes, views pruned to the budget), "real" (all labels of random real images).
         budget: bytes, or None.
         k, bits: of the codec.
+        codec: what labels say of the classes that they leave out (`--codec`); "topk" says nothing.
         temperature, ca, lr: of the recipe.
         epoch: of the experts that said the labels; None where trials do not choose it.
     """
@@ -45,6 +47,7 @@ class Choice:
     budget: int | None = None
     k: int | None = None
     bits: int = 16
+    codec: str = PLAIN
     temperature: str = "20"
     ca: Literal["fit", "paper", "off"] = "off"
     lr: float = 1e-3
@@ -52,8 +55,9 @@ class Choice:
 
     @property
     def params(self) -> dict[str, Any]:
-        """All of it as JSON values, without an epoch where there is none."""
-        return {name: value for name, value in asdict(self).items() if name != "epoch" or value is not None}
+        """All of it as JSON values, without an epoch where there is none, and without the codec that says nothing."""
+        left_out = {"epoch": None, "codec": PLAIN}
+        return {name: value for name, value in asdict(self).items() if name not in left_out or value != left_out[name]}
 
     @property
     def trial_id(self) -> str:
@@ -212,7 +216,7 @@ def _codec_of(choice: Choice, shared: Shared) -> Codec:
         stored = logits.ids.shape[1]
         return Dense() if stored == num_classes else TopK(stored)
     pilot = shared.labels.take(np.arange(min(_PILOT_VIEWS, shared.labels.spec.num_views)))
-    return codec_for("topk", k=choice.k, bits=choice.bits, num_classes=num_classes, pilot=pilot)
+    return codec_for(choice.codec, k=choice.k, bits=choice.bits, num_classes=num_classes, pilot=pilot)
 
 
 def all_label_bytes(master: Labels) -> int:

@@ -59,19 +59,18 @@ def mark_front(points: Sequence[Point]) -> tuple[Point, ...]:
 def records(result: SweepResult) -> list[dict[str, Any]]:
     """One flat record a point with plain numbers (None where a point has none): what CSV and JSON files hold.
 
-    The experts' `epoch` is among them where trials chose it.
+    The experts' `epoch`, and the `codec`, are among them where trials chose them.
     """
     points = (*result.points, *result.baselines)
-    found = [_record(result, point) for point in points]
-    if any("epoch" in point.config for point in points):
-        found = [{**record, "epoch": point.config.get("epoch")} for record, point in zip(found, points, strict=True)]
-    return found
+    chosen = [key for key in _CHOSEN_COLUMNS if any(key in point.config for point in points)]
+    return [{**_record(result, point), **{key: point.config.get(key) for key in chosen}} for point in points]
 
 
 def table(result: SweepResult) -> list[dict[str, str]]:
     """One row a point, as a person reads it; the keys are the column titles."""
     rows = records(result)
-    columns = {**_COLUMNS, **(_EPOCH_COLUMN if rows and "epoch" in rows[0] else {})}
+    chosen = {title: _setting(key) for key, title in _CHOSEN_COLUMNS.items() if rows and key in rows[0]}
+    columns = {**_COLUMNS, **chosen}
     return [{title: write(record) for title, write in columns.items()} for record in rows]
 
 
@@ -233,4 +232,4 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "CA": _setting("ca"),
     "Front": lambda record: "yes" if record["on_front"] else "",
 }
-_EPOCH_COLUMN = {"Epoch": _setting("epoch")}
+_CHOSEN_COLUMNS = {"epoch": "Epoch", "codec": "Codec"}

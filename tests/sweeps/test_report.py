@@ -56,6 +56,15 @@ def test_front_goes_by_validation_accuracy_and_leaves_baselines_out() -> None:
     assert [p.on_front for p in marked] == [False, False, True]
 
 
+def test_what_only_some_sweeps_choose_has_a_column_there_alone() -> None:
+    assert not {"Codec", "Epoch"} & set(report.table(sweep())[0])
+    shares = point("t6", 2_000, 1_990, [0.8], 0.8, codec="topk-share")
+    result = SweepResult(**{**vars(sweep()), "points": (*sweep().points, shares)})
+    rows = report.table(result)
+    assert [row.get("Codec") for row in rows[4:7]] == ["–", "topk-share", "–"]
+    assert "topk-share" in report.csv(result)
+
+
 def test_table_says_what_a_person_wants_to_know() -> None:
     rows = report.table(sweep())
     assert rows[2] == {

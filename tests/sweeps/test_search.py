@@ -11,6 +11,8 @@ from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from lpqld.codec import TopK
+from lpqld.compress import encode
 from lpqld.errors import ConfigError
 from lpqld.recipe import Recipe
 from sweeps.budgets import BudgetScheduler, BudgetSearch, choice_of, spaces_for
@@ -35,9 +37,10 @@ def budget_search(small_shared, trials: int = 8, **changed: object) -> BudgetSea
 class TestSpace:
     def test_codecs_of_a_budget_fit_with_any_recipe(self, small_shared):
         for space in spaces_for(BUDGETS, SEARCH, small_shared):
-            for k, bits in space.codecs:
-                config = {"k": k, f"bits_of_{k}": bits, "budget": space.budget, "shape": "cosine", "ca": "paper"}
-                choice = choice_of({**config, "start": 12.3456, "end": 1.23456, "lr": 0.000123456})
+            for codec, k, bits in space.codecs:
+                config = {"k": k, f"codec_of_{k}": codec, f"bits_of_{k}_{codec}": bits, "budget": space.budget}
+                config |= {"shape": "cosine", "ca": "paper", "start": 12.3456, "end": 1.23456, "lr": 0.000123456}
+                choice = choice_of(config)
                 assert choose_labels(choice, small_shared).label_bytes <= space.budget
 
     def test_smaller_budgets_have_fewer_codecs(self, small_shared):
@@ -45,8 +48,8 @@ class TestSpace:
         assert set(small.codecs) <= set(large.codecs)
         needed = smallest_budget(Choice("search", k=10, bits=8), small_shared)
         (tight,) = spaces_for((needed - 1,), SEARCH, small_shared)
-        assert (2, 3) in tight.codecs
-        assert (10, 8) not in tight.codecs
+        assert ("topk", 2, 3) in tight.codecs
+        assert ("topk", 10, 8) not in tight.codecs
 
     def test_impossible_budget_says_the_smallest_that_works(self, small_shared):
         with pytest.raises(ConfigError, match=r"budget 300 B is smaller than one label per image") as caught:
@@ -61,13 +64,36 @@ class TestSpace:
         with pytest.raises(ConfigError, match=r"search\.k \[20\]: the labels hold 10 classes"):
             spaces_for(BUDGETS, replace_k(SEARCH, (2, 20)), small_shared)
 
+    def test_what_is_said_of_other_classes_is_chosen_but_where_all_are_kept(self, small_shared):
+        wide = SEARCH.model_copy(update={"codec": ("topk", "topk-share", "topk-tail")})
+        absent = {"topk": "none", "topk-share": "share", "topk-tail": "tail"}
+        (space,) = spaces_for((6000,), wide, small_shared)
+        assert {name for name, k, _ in space.codecs if k == 3} == {"topk", "topk-share", "topk-tail"}
+        assert {name for name, k, _ in space.codecs if k == 10} == {"topk"}
+        search = BudgetSearch([space], wide.model_copy(update={"trials": 24}), [[]], seed=0)
+        choices = [choice_of(search.suggest(str(index))) for index in range(24)]
+        assert {choice.codec for choice in choices} == {"topk", "topk-share", "topk-tail"}
+        for choice in choices:
+            found = choose_labels(choice, small_shared)
+            assert found.label_bytes <= 6000
+            assert found.labels.spec.codec.absent == absent[choice.codec]
+        (whole,) = spaces_for((6000,), replace_k(wide, (10,), codec=("topk-share",)), small_shared)
+        assert {name for name, *_ in whole.codecs} == {"topk"}
+
+    def test_labels_that_lack_what_a_codec_needs_are_refused(self, small_shared):
+        few = replace(small_shared, labels=encode(small_shared.labels, TopK(5)).decode())
+        wide = SEARCH.model_copy(update={"codec": ("topk", "topk-share"), "k": (2, 3)})
+        with pytest.raises(ConfigError, match=r"nothing of the others.*use codec topk"):
+            spaces_for((6000,), wide, few)
+
     def test_first_points_are_the_papers_temperatures_and_the_recipes_own(self, small_shared):
         wide = SEARCH.model_copy(update={"temperature_start": (4.0, 50.0)})
         (space,) = spaces_for((6000,), wide, small_shared)
         own = Recipe(temperature="100", ca="off", lr=0.1)
         paper, ours = space.first_points(PaperConfig(k=200), 10, own)
         assert (paper["k"], paper["shape"], paper["start"], paper["end"]) == (2, "step", 20.0, 2.0)
-        assert ours == {"k": 10, "bits_of_10": 4, "shape": "constant", "start": 50.0, "ca": "off", "lr": 0.006}
+        codec = {"k": 10, "codec_of_10": "topk", "bits_of_10_topk": 4}
+        assert ours == {**codec, "shape": "constant", "start": 50.0, "ca": "off", "lr": 0.006}
         assert choice_of({**ours, "budget": 6000}).temperature == "50"
         falling = Recipe(temperature="30:0.1:cosine", ca="fit", lr=0.002)
         _, ours = space.first_points(PaperConfig(k=200), 10, falling)
@@ -81,8 +107,8 @@ class TestSpace:
         )
 
 
-def replace_k(config: SearchConfig, k: tuple[int, ...]) -> SearchConfig:
-    return SearchConfig(**{**config.model_dump(), "k": k})
+def replace_k(config: SearchConfig, k: tuple[int, ...], **changed: object) -> SearchConfig:
+    return SearchConfig(**{**config.model_dump(), "k": k, **changed})
 
 
 class TestBudgetSearch:
