@@ -11,7 +11,6 @@ import argparse
 import json
 import re
 import shutil
-import statistics
 import sys
 import tempfile
 from collections.abc import Collection, Mapping
@@ -29,7 +28,9 @@ from label_students import cpu_name, versions
 from rows import Row, rows_of
 
 from lpqld.store import write_atomically
+from sweeps import study_report
 from sweeps.cluster import cluster
+from sweeps.result import Accuracy
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 _OF_EPOCHS = ("all", "mixup")  # label sets with a view of each image for every epoch
@@ -184,10 +185,8 @@ def markdown(data: DataSet, rows: list[Row]) -> str:
 
 
 def spread(values: list[float]) -> str:
-    percents = [100 * value for value in values]
-    if len(percents) < 2:
-        return f"{percents[0]:.1f} (1 seed)"
-    return f"{statistics.mean(percents):.1f} ± {statistics.stdev(percents):.1f}"
+    """Mean and deviation over seeds, in percent."""
+    return study_report.spread(Accuracy.of(values)) if len(values) > 1 else f"{100 * values[0]:.1f} (1 seed)"
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ _GROUPS = {
     "prune and quantize": ("nothing", "neither"),
     "constant temperature": ("constant",),
     "schedule and calibration": ("T ",),
-    "calibration": ("CA", "the paper's labels"),
+    "calibration": ("CA",),
+    "the paper's labels": ("the paper's labels",),
     "classes not kept": ("topk", "low rank"),
     "bits": ("bits",),
     "classes kept": ("k =",),
@@ -138,7 +139,7 @@ def bars(found: Found) -> tuple[Accuracy, dict[str, dict[str, Accuracy]]]:
     for name, (row, facts) in found.items():
         if row.group == "ablation" and name != _BASE:
             group = next((group for group, starts in _GROUPS.items() if starts_so(name, starts)), "other")
-            more = facts["label_bytes"] > found[_BASE][1]["label_bytes"]
+            more = facts["label_bytes"] > 1.1 * found[_BASE][1]["label_bytes"]
             shown = f"{name}: {facts['label_bytes']:,} bytes" if more else name
             groups.setdefault(group, {})[shown] = accuracy(facts)
     return accuracy(found[_BASE][1]), groups
