@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -21,7 +22,8 @@ from unittest import mock
 import ray
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+_BENCHMARKS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_BENCHMARKS))
 
 from data_sets import DATA_SETS, DataSet
 from idea_labels import Given, bits_by_difficulty, diverse_crops, of_two_teachers
@@ -91,7 +93,9 @@ def run(data: DataSet, ideas: Sequence[Idea], folder: Path, seeds: int) -> None:
     given = open_given(data, folder)
     with cluster(None):
         shared = ray.put(given)
-        train_one = ray.remote(student).options(num_cpus=1)
+        # Workers know the folder of this script, not the one above it.
+        known = os.pathsep.join([str(_BENCHMARKS), os.environ.get("PYTHONPATH", "")])
+        train_one = ray.remote(student).options(num_cpus=1, runtime_env={"env_vars": {"PYTHONPATH": known}})
         made = {idea.name: ray.put(idea.labels(given)) for idea in {idea.name: idea for idea, _ in pending}.values()}
         running = {
             train_one.remote(IDEAS.index(idea), shared, made[idea.name], seed): path_of(data, idea, seed)
