@@ -22,8 +22,7 @@ from unittest import mock
 import ray
 import torch
 
-_BENCHMARKS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_BENCHMARKS))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_sets import DATA_SETS, DataSet
 from idea_labels import Given, bits_by_difficulty, diverse_crops, of_two_teachers
@@ -94,7 +93,7 @@ def run(data: DataSet, ideas: Sequence[Idea], folder: Path, seeds: int) -> None:
     with cluster(None):
         shared = ray.put(given)
         # Workers know the folder of this script, not the one above it.
-        known = os.pathsep.join([str(_BENCHMARKS), os.environ.get("PYTHONPATH", "")])
+        known = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")])
         train_one = ray.remote(student).options(num_cpus=1, runtime_env={"env_vars": {"PYTHONPATH": known}})
         made = {idea.name: ray.put(idea.labels(given)) for idea in {idea.name: idea for idea, _ in pending}.values()}
         running = {
