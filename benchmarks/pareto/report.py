@@ -44,9 +44,7 @@ _GROUPS = {
     "bits": ("bits",),
     "classes kept": ("k =",),
     "views": ("views", "cutmix"),
-    "steps": ("batches", "weight decay"),
-    "average of weights": ("average",),
-    "warm-up": ("epochs",),
+    "steps": ("batches", "weight decay", "average", "epochs"),
 }
 
 
