@@ -13,6 +13,11 @@ def compensated(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_v
     return kl_divergence(logits, targets, tau, num_views=num_views) * tau
 
 
+def plain_where_hard(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
+    """KL, at a temperature of 1 where targets are single classes: tau would ask for logits as many times as large."""
+    return kl_divergence(logits, targets, 1.0 if targets.ids.shape[1] == 1 else tau, num_views=num_views)
+
+
 def with_cross_entropy(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
     """KL times the temperature's square, so that its gradient does not shrink with it, and a tenth of cross-entropy."""
     best = targets.ids.gather(1, targets.probabilities.argmax(1, keepdim=True))[:, 0]

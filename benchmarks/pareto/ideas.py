@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_sets import DATA_SETS, DataSet
 from idea_labels import Given, bits_by_difficulty, diverse_crops, of_two_teachers
-from idea_losses import compensated, reversed_kl, squared_error, with_cross_entropy
+from idea_losses import compensated, plain_where_hard, reversed_kl, squared_error, with_cross_entropy
 from idea_targets import FrozenBatches, HardInTheMiddle, TemperaturePerClass, TemperaturePerLabel
 from label_students import cpu_name, versions
 from pareto import file_name, result_file, spread
@@ -158,7 +158,7 @@ def temperatures(history: Sequence[EpochMetrics]) -> dict[str, list[float]]:
 _CALIBRATED = {"temperature": "20:2:step", "ca": "fit"}
 IDEAS = (
     Idea("base"),
-    Idea("hard labels in the middle third", data=HardInTheMiddle),
+    Idea("hard labels in the middle third", data=HardInTheMiddle, loss=plain_where_hard),
     Idea("temperature per label", data=TemperaturePerLabel),
     Idea("temperature per class", data=TemperaturePerClass),
     Idea("frozen batches at random", data=FrozenBatches),
