@@ -139,9 +139,12 @@ def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -
     # The longest text that a trial's recipe can have in the manifest, so that what fits here fits there.
     longest = {"temperature": "12.34:12.34:cosine", "ca": "paper", "lr": 0.000123}
     sizes, epochs = {}, tuple(shared.by_epoch)
-    for asked, k, bits in itertools.product(search.codec, search.k, search.bits):
-        # Where all classes are kept, there is none that anything could be said of.
-        name = PLAIN if k == shared.images.num_classes else asked
+    # Where all classes are kept, there is none that anything could be said of: one codec for all that were asked.
+    codecs = dict.fromkeys(
+        (PLAIN if k == shared.images.num_classes else name, k, bits)
+        for name, k, bits in itertools.product(search.codec, search.k, search.bits)
+    )
+    for name, k, bits in codecs:
         choices = [
             Choice(kind="search", k=k, bits=bits, codec=name, epoch=epoch, **longest)  # type: ignore[arg-type]
             for epoch in epochs or (None,)
