@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import itertools
 import json
 import math
 import os
@@ -22,9 +21,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import yaml
+from made_up_workers import grow, simulate
 
 from lpqld.architectures import build
 from lpqld.codec import Dense
@@ -39,7 +38,6 @@ from lpqld.teacher import Teacher, TeacherSpec
 from lpqld.views import ViewRule
 from sweeps.cluster import cluster
 from sweeps.relabel import relabel
-from sweeps.shard_pool import run_shards
 
 PARTS = ("workers", "overhead", "simulate", "driver")
 CLASSES, SIZE, BATCH = 200, 64, 100
@@ -67,18 +65,6 @@ class Trivial(torch.nn.Module):
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
         return views[:, 0, 0, :1].expand(-1, CLASSES)
-
-
-class Sleeper:
-    """A worker of known latency, light enough to run many: Ray gets its code, so it imports no torch."""
-
-    def __init__(self, seconds: float, tries: Any) -> None:
-        self._seconds = seconds
-
-    def __call__(self, index: int) -> dict[str, Any]:
-        start = time.time()
-        time.sleep(self._seconds)
-        return {"start": start, "end": time.time(), "pid": os.getpid()}
 
 
 def main() -> None:
@@ -235,55 +221,6 @@ def bare_seconds_per_view() -> float:
             network(views)
             seconds.append(time.perf_counter() - start)
     return statistics.median(seconds) / BATCH
-
-
-def simulate(workers: int, shards_each: int = 8, seconds: float = 2.0) -> dict[str, Any]:
-    """Made-up workers of known latency: how much of their time is work, between the first shard and the last."""
-    process = psutil.Process()
-    before, cpu = process.memory_info().rss, sum(process.cpu_times()[:2])
-    start = time.time()
-    rows = list(range(workers * shards_each + workers // 2))  # the last round is half full
-    cpus = psutil.cpu_count() or 1
-    pool = {"workers": workers, "resources": {"num_cpus": min(1.0, cpus / workers)}}
-    answers = [answer for _, answer in run_shards(Sleeper, {"seconds": seconds}, rows, **pool)]
-    wall = time.time() - start
-    pids = {answer["pid"] for answer in answers}
-    starts = [min(answer["start"] for answer in answers if answer["pid"] == pid) for pid in pids]
-    ready, end = max(starts), max(answer["end"] for answer in answers)
-    # Of the time from when all are at work to the end of all: what was work.
-    worked = sum(max(0.0, answer["end"] - max(answer["start"], ready)) for answer in answers)
-    gaps = []
-    for pid in pids:
-        own = sorted((answer["start"], answer["end"]) for answer in answers if answer["pid"] == pid)
-        gaps += [later[0] - earlier[1] for earlier, later in itertools.pairwise(own)]
-    return {
-        "workers": workers,
-        "processes": len(pids),
-        "shards": len(rows),
-        "seconds_per_shard": seconds,
-        "ready_seconds": ready - start,
-        "efficiency": worked / (workers * (end - ready)),
-        "efficiency_without_the_last_round": seconds / (seconds + statistics.mean(gaps)),
-        "gap_seconds_median": statistics.median(gaps),
-        "driver_cores": (sum(process.cpu_times()[:2]) - cpu) / wall,
-        "driver_bytes_added": process.memory_info().rss - before,
-    }
-
-
-def grow(rows: int) -> dict[str, Any]:
-    """A job of many shards that take no time: the driver's memory and seconds."""
-    process = psutil.Process()
-    before, start, used, peak = process.memory_info().rss, time.time(), time.process_time(), 0
-    shards = run_shards(Sleeper, {"seconds": 0.0}, list(range(rows)), workers=2, resources={"num_cpus": 1})
-    for count, _ in enumerate(shards):
-        if count % 50 == 0:
-            peak = max(peak, process.memory_info().rss)
-    return {
-        "shards": rows,
-        "driver_bytes_added": peak - before,
-        "seconds": time.time() - start,
-        "driver_cpu_seconds": time.process_time() - used,
-    }
 
 
 def manifest_bytes(shards: int) -> dict[str, Any]:

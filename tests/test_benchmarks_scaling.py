@@ -13,8 +13,10 @@ def scaling():
     found = importlib.util.spec_from_file_location("scaling", CHECKOUT / "benchmarks" / "scaling.py")
     module = importlib.util.module_from_spec(found)
     sys.modules["scaling"] = module
+    sys.path.insert(0, str(CHECKOUT / "benchmarks"))
     found.loader.exec_module(module)
     yield module
+    sys.path.remove(str(CHECKOUT / "benchmarks"))
     del sys.modules["scaling"]
 
 
