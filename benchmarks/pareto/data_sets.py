@@ -33,6 +33,7 @@ class DataSet:
         our_train: options of `lpqld train` of our rows.
         temperatures: constant ones of students of all labels.
         fit: options of `lpqld teacher fit`; none where the teacher is there.
+        only: names of its rows, where it does not have all.
         total: bytes of images and labels together, of a row that shares them out otherwise than other tables do.
     """
 
@@ -56,6 +57,7 @@ class DataSet:
     fit: tuple[str, ...] = ()
     total: int | None = None
     few: Mapping[str, str] | None = None
+    only: frozenset[str] = frozenset()
 
     def ours_at(self, budget: int) -> Mapping[str, str]:
         """Options of `lpqld compress` of our rows of a budget in bytes."""
@@ -78,6 +80,7 @@ class DataSet:
             "mixup.yaml": f"views: {{{crops}, mix: mixup}}\n",
             # docs/recover.md tells why 200 classes need another balance.
             "tiny200.yaml": "base: cifar10\nrecover: {crop_scale: [0.5, 1.0], bn_weight: 0.005}\n",
+            "tiny200-short.yaml": "base: cifar10\nrecover: {iterations: 400, crop_scale: [0.5, 1.0], bn_weight: 0.005}\n",
         }
 
     def preparation(self) -> dict[str, list[str]]:
@@ -129,7 +132,7 @@ _CIFAR10 = DataSet(
 )
 _TINY200 = DataSet(
     name="tiny200-10",
-    preset="tiny200.yaml",
+    preset="tiny200-short.yaml",
     num_classes=200,
     ipc=10,
     epochs=80,
@@ -146,11 +149,26 @@ _TINY200 = DataSet(
     our_train={"temperature": "20:2:step", "ca": "fit"},
     temperatures=("20", "4"),
     fit=("--epochs", "60", "--seed", "0"),
+    only=frozenset(
+        {
+            "hard labels",
+            "all labels, T = 20",
+            "all labels, T = 4",
+            "random real images, one soft label each",
+            "LPLD x40",
+            "LPQLD x80, the paper's setting",
+            "ours x80, the paper's bytes",
+            "ours x80, a quarter of the paper's bytes",
+            "ours x80, the paper's labels' bytes in our format",
+        }
+    ),
 )
 # For GPUs. docs/reproduce.md tells what a user's {data} has to hold.
 _TINY200_64 = replace(
     _TINY200,
     name="tiny200-10-64px",
+    preset="tiny200.yaml",
+    only=frozenset(),
     epochs=300,
     teacher_arch="tiny_resnet18",
     size=64,

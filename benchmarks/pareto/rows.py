@@ -48,9 +48,10 @@ class Row:
 
 
 def rows_of(data: DataSet) -> list[Row]:
-    """All rows of a data set, each after those that it needs."""
+    """The rows of a data set, each after those that it needs."""
     table = [*_baselines(data), *_lpld(data), *_paper(data), *_ours(data)]
-    return [*table, *_architectures(data), *_ablation(data), *_joint(data)]
+    rows = [*table, *_architectures(data), *_ablation(data), *_joint(data)]
+    return [row for row in rows if not data.only or row.name in data.only]
 
 
 def all_bytes(data: DataSet) -> int:
