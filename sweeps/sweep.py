@@ -208,7 +208,8 @@ def _write_winner(choice: Choice, results: list[TrialResult], shared: Shared, fo
 def _temperatures(results: list[TrialResult]) -> bytes:
     """The temperatures of a student of each budget's best choice, as PNG."""
     titles = [f"{format_bytes(found.choice.budget or 0)}: {found.choice.temperature}" for found in results]
-    return png(temperature_figure({title: found.history for title, found in zip(titles, results, strict=True)}))
+    pairs = ([(epoch.teacher_temperature, epoch.student_temperature) for epoch in found.history] for found in results)
+    return png(temperature_figure(dict(zip(titles, pairs, strict=True))))
 
 
 def _description(

@@ -8,18 +8,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from lpqld.training import EpochMetrics
 from sweeps.palette import BLUE, INK, OTHER_COLOURS, plain, tidy
 
 _COLUMNS = 3
 _DASHED = (0, (6, 3))
 
 
-def temperature_figure(trainings: Mapping[str, Sequence[EpochMetrics]]) -> Figure:
+def temperature_figure(trainings: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
     """Teacher temperature T (dashed) and student temperature tau (solid) by epoch, on log axes: a panel a training.
 
     Args:
-        trainings: by title, the metrics of every epoch; at least one training of at least one epoch.
+        trainings: by title, (T, tau) of every epoch; at least one training of at least one epoch.
     """
     columns = min(_COLUMNS, len(trainings))
     rows = -(-len(trainings) // columns)
@@ -29,10 +28,9 @@ def temperature_figure(trainings: Mapping[str, Sequence[EpochMetrics]]) -> Figur
     for panel in panels.flat[len(trainings) :]:
         panel.set_visible(False)
     for panel, (title, history) in zip(panels.flat, trainings.items(), strict=False):
-        epochs = [metrics.epoch for metrics in history]
-        student, teacher = ([getattr(metrics, f"{who}_temperature") for metrics in history] for who in _WHO)
-        panel.plot(epochs, teacher, color=OTHER_COLOURS[0], linestyle=_DASHED, linewidth=1.6, label="teacher's T")
-        panel.plot(epochs, student, color=BLUE, linewidth=1.8, label="student's τ, fitted")
+        teacher, student = ([pair[who] for pair in history] for who in (0, 1))
+        panel.plot(teacher, color=OTHER_COLOURS[0], linestyle=_DASHED, linewidth=1.6, label="teacher's T")
+        panel.plot(student, color=BLUE, linewidth=1.8, label="student's τ, fitted")
         panel.set_yscale("log")
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.set_title(plain(title), fontsize=9.5, color=INK, loc="left")
@@ -43,6 +41,3 @@ def temperature_figure(trainings: Mapping[str, Sequence[EpochMetrics]]) -> Figur
     handles, labels = panels.flat[0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     return canvas
-
-
-_WHO = ("student", "teacher")

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from pareto import result_file
 from rows import Row, all_bytes, rows_of
 
 from lpqld.store import write_atomically
-from lpqld.training import EpochMetrics
 from sweeps.bar_figure import bar_figure
 from sweeps.experiment import Experiment
 from sweeps.figures import figure
@@ -148,15 +146,14 @@ def starts_so(name: str, starts: Sequence[str]) -> bool:
     return re.sub(r"^[\d.]+ ", "", name).startswith(tuple(starts))
 
 
-def trainings(data: DataSet) -> dict[str, list[EpochMetrics]]:
+def trainings(data: DataSet) -> dict[str, list[tuple[float, float]]]:
     """The temperatures of every epoch, of the first student of each idea that kept them."""
     found = {}
     for idea in IDEAS:
         path = path_of(data, idea, seed=1)
         kept = json.loads(path.read_bytes()).get("temperatures") if path.exists() else None
         if kept:
-            pairs = zip(kept["teacher"], kept["student"], strict=True)
-            found[idea.name] = [EpochMetrics(epoch, nan, *pair, nan) for epoch, pair in enumerate(pairs)]
+            found[idea.name] = list(zip(kept["teacher"], kept["student"], strict=True))
     return found
 
 

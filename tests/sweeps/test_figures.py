@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from lpqld.training import EpochMetrics
 from sweeps.bar_figure import bar_figure
 from sweeps.palette import BLUE, GREY, OTHER_COLOURS, png
 from sweeps.result import Accuracy
 from sweeps.temperature_figure import temperature_figure
 
 
-def training(epochs: int) -> list[EpochMetrics]:
-    return [EpochMetrics(epoch, 1.0, 20 * 0.7**epoch, 1 + epoch / 10, 1e-3) for epoch in range(epochs)]
+def training(epochs: int) -> list[tuple[float, float]]:
+    return [(20 * 0.7**epoch, 1 + epoch / 10) for epoch in range(epochs)]
 
 
 def accuracy(mean: float, std: float = 0.01) -> Accuracy:
@@ -31,8 +30,7 @@ class TestTemperatures:
         assert len(panels) == count
         for panel, (title, history) in zip(panels, trainings.items(), strict=True):
             teacher, student = (line.get_ydata() for line in panel.get_lines())
-            assert list(teacher) == [metrics.teacher_temperature for metrics in history]
-            assert list(student) == [metrics.student_temperature for metrics in history]
+            assert list(zip(teacher, student, strict=True)) == history
             assert panel.get_title("left").replace("\\", "") == title
 
     def test_equal_trainings_give_equal_bytes(self):
