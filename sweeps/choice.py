@@ -38,7 +38,7 @@ class Choice:
             reference's bytes, views pruned to the budget), "real" (all labels of random real images).
         budget: bytes, or None.
         k, bits: of the codec.
-        codec: what labels say of the classes that they leave out (`--codec`); "topk" says nothing.
+        codec: `--codec`: what labels say of the classes that they leave out ("topk" says nothing), or "lowrank".
         temperature, ca, lr: of the recipe.
         epoch: of the experts that said the labels; None where trials do not choose it.
     """

@@ -117,7 +117,8 @@ class SearchConfig(Strict):
     """Budgets, and the space that `trials` per budget explore.
 
     `sampler`: "tpe" learns from trials, its budget's and others'; "random" is there to compare with. `codec`: any of
-    `lpqld compress --codec` that keep k classes; all but "topk" need labels of all classes (no `relabel.k`).
+    `lpqld compress --codec` that keep k classes, or "lowrank" of k directions; all but "topk" need labels of all
+    classes (no `relabel.k`).
     """
 
     budgets: tuple[str, ...] = Field(default=("x40",), min_length=1)
@@ -125,7 +126,9 @@ class SearchConfig(Strict):
     sampler: Literal["tpe", "random"] = "tpe"
     k: tuple[int, ...] = Field(default=(2, 3, 5, 10), min_length=1)
     bits: tuple[int, ...] = Field(default=(3, 4, 6, 8), min_length=1)
-    codec: tuple[Literal["topk", "topk-min", "topk-share", "topk-tail"], ...] = Field(default=("topk",), min_length=1)
+    codec: tuple[Literal["topk", "topk-min", "topk-share", "topk-tail", "lowrank"], ...] = Field(
+        default=("topk",), min_length=1
+    )
     temperature_start: tuple[float, float] = (4.0, 20.0)
     temperature_end: tuple[float, float] = (0.5, 4.0)
     temperature_shape: tuple[Literal["constant", "step", "cosine"], ...] = ("constant", "step", "cosine")

@@ -80,6 +80,19 @@ class TestSpace:
         (whole,) = spaces_for((6000,), replace_k(wide, (10,), codec=("topk-share",)), small_shared)
         assert {name for name, *_ in whole.codecs} == {"topk"}
 
+    def test_directions_are_chosen_as_classes_are(self, small_shared):
+        wide = replace_k(SEARCH, (2, 3, 10), codec=("topk", "lowrank"))
+        (space,) = spaces_for((6000,), wide, small_shared)
+        assert {(name, k) for name, k, _ in space.codecs} == {(n, k) for n in wide.codec for k in (2, 3)} | {
+            ("topk", 10)
+        }
+        search = BudgetSearch([space], wide.model_copy(update={"trials": 12}), [[]], seed=0)
+        choices = {choice_of(search.suggest(str(index))) for index in range(12)}
+        low = [choose_labels(choice, small_shared) for choice in choices if choice.codec == "lowrank"]
+        assert low
+        assert {found.labels.spec.codec.rank for found in low} <= {2, 3}
+        assert max(found.label_bytes for found in low) <= 6000
+
     def test_labels_that_lack_what_a_codec_needs_are_refused(self, small_shared):
         few = replace(small_shared, labels=encode(small_shared.labels, TopK(5)).decode())
         wide = SEARCH.model_copy(update={"codec": ("topk", "topk-share"), "k": (2, 3)})
