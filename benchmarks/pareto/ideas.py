@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -28,10 +27,10 @@ from data_sets import DATA_SETS, DataSet
 from idea_labels import Given, bits_by_difficulty, diverse_crops, of_two_teachers
 from idea_losses import compensated, plain_where_hard, reversed_kl, squared_error, with_cross_entropy
 from idea_targets import FrozenBatches, HardInTheMiddle, TemperaturePerClass, TemperaturePerLabel
-from label_students import cpu_name, versions
 from pareto import file_name, result_file, spread
 from real_data import DATA
 from rows import rows_of
+from student_jobs import on_one_cpu, write_as_they_finish
 
 import lpqld.training
 from lpqld.dataset import ViewDataset
@@ -40,7 +39,6 @@ from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
 from lpqld.loss import kl_divergence
 from lpqld.recipe import Recipe
-from lpqld.store import write_atomically
 from lpqld.student import Student
 from lpqld.training import EpochMetrics, train
 from sweeps.cluster import cluster, use_assigned_resources
@@ -92,19 +90,14 @@ def run(data: DataSet, ideas: Sequence[Idea], folder: Path, seeds: int) -> None:
     given = open_given(data, folder)
     with cluster(None):
         shared = ray.put(given)
-        # Workers know the folder of this script, not the one above it.
-        known = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")])
-        train_one = ray.remote(student).options(num_cpus=1, runtime_env={"env_vars": {"PYTHONPATH": known}})
+        train_one = on_one_cpu(student)
         made = {idea.name: ray.put(idea.labels(given)) for idea in {idea.name: idea for idea, _ in pending}.values()}
-        running = {
-            train_one.remote(IDEAS.index(idea), shared, made[idea.name], seed): path_of(data, idea, seed)
-            for idea, seed in pending
-        }
-        while running:
-            (done,), _ = ray.wait(list(running))
-            path, found = running.pop(done), ray.get(done)
-            write_atomically(path, json.dumps({**found, "machine": cpu_name(), "versions": versions()}).encode())
-            print(f"{path.name}: {found['val_accuracy']:.3f} {found['accuracy']:.3f}", file=sys.stderr, flush=True)
+        write_as_they_finish(
+            {
+                train_one.remote(IDEAS.index(idea), shared, made[idea.name], seed): path_of(data, idea, seed)
+                for idea, seed in pending
+            }
+        )
 
 
 def open_given(data: DataSet, folder: Path) -> Given:

@@ -1,0 +1,173 @@
+"""How "ours" of 200 classes was found: labels and trainings, one student each, half the epochs, by validation images.
+
+Run as `python benchmarks/pareto/explore.py [--only CANDIDATE ...] [--table]` after `pareto.py tiny200-10` has made
+images and labels. All fit an 80th of the bytes of the reference's all labels, or a part of that. The test set is not
+opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_sets import DATA_SETS
+from pareto import file_name, result_file
+from real_data import DATA
+from rows import all_bytes, rows_of
+from student_jobs import on_one_cpu, write_as_they_finish
+
+from lpqld.budget import fill_budget
+from lpqld.codec import codec_for
+from lpqld.compress import EncodedLabels, encode
+from lpqld.dataset import ViewDataset
+from lpqld.evaluation import accuracy
+from lpqld.images import ImageSet
+from lpqld.labels import Labels, LabelSet
+from lpqld.recipe import Recipe
+from lpqld.student import Student
+from lpqld.training import train
+from sweeps.cluster import cluster, use_assigned_resources
+
+(_DATA,) = (data for data in DATA_SETS if data.name == "tiny200-10")
+_FACTOR = 80
+_EPOCHS, _SEED = _DATA.epochs // 2, 1
+_EACH = 4  # of so many validation images, one is looked at
+_PILOT_VIEWS = 4096
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Labels of a size, and a training on them.
+
+    Attributes:
+        codec, k, bits: as `lpqld compress` has them; of "lowrank", k directions.
+        part: of the budget in bytes; 0 is without one.
+        recipe: fields of the recipe, over `_RECIPE`.
+        source: the label set that is compressed.
+    """
+
+    codec: str
+    k: int | None
+    bits: int
+    part: float
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "mixup"
+
+    @property
+    def name(self) -> str:
+        kept = "" if self.k is None else f", k = {self.k}"
+        changed = "".join(f", {key} {value}" for key, value in self.recipe.items())
+        return f"{self.codec}{kept}, {self.bits} bits, {self.part:g} of the bytes, {self.source}{changed}"
+
+
+_RECIPE = Recipe(architecture="cifar_resnet20", epochs=_EPOCHS, batch_size=50, lr=0.004, temperature="20", ca="off")
+_SMALL_BATCHES: dict[str, Any] = {"batch_size": 20}
+_SMALLER_BATCHES: dict[str, Any] = {"batch_size": 10, "weight_decay": 0.1}
+_T4, _T2 = {"temperature": "4"}, {"temperature": "2"}
+CANDIDATES = (
+    Candidate("dense", None, 16, 0, source="all"),
+    Candidate("dense", None, 3, 1),
+    Candidate("topk", 10, 3, 1),
+    Candidate("topk", 10, 3, 1, _T4),
+    Candidate("topk-share", 10, 3, 1),
+    Candidate("topk-share", 10, 3, 1, _T4),
+    Candidate("topk-share", 10, 3, 1, {"temperature": "100", "weight_decay": 0.1}),
+    Candidate("lowrank", 64, 4, 1),
+    Candidate("lowrank", 64, 4, 1, _T4),
+    Candidate("lowrank", 64, 4, 1, _SMALL_BATCHES),
+    Candidate("lowrank", 64, 4, 1, _SMALLER_BATCHES),
+    Candidate("lowrank", 64, 4, 1, {**_T4, **_SMALLER_BATCHES}),
+    Candidate("lowrank", 64, 4, 1, {**_T2, **_SMALLER_BATCHES}),
+    Candidate("lowrank", 64, 5, 1, {**_T4, **_SMALL_BATCHES}),
+    *(Candidate("lowrank", 64, bits, 1, {**_T4, **_SMALLER_BATCHES}) for bits in (5, 6, 7)),
+    Candidate("lowrank", 64, 6, 1, {**_T2, **_SMALLER_BATCHES}),
+    Candidate("lowrank", 64, 3, 0.25),
+    Candidate("lowrank", 64, 4, 0.25),
+    *(Candidate("lowrank", 64, bits, 0.25, {**_T4, **_SMALLER_BATCHES}) for bits in (4, 5, 6)),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", help="candidates whose names begin so")
+    parser.add_argument("--table", action="store_true", help="print what is there, in Markdown, and stop")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-pareto")
+    arguments = parser.parse_args()
+    chosen = [candidate for candidate in CANDIDATES if candidate.name.startswith(tuple(arguments.only or [""]))]
+    if not arguments.table:
+        run([candidate for candidate in chosen if not path_of(candidate).exists()], arguments.cache / _DATA.folder)
+    print(markdown(chosen))
+
+
+def run(pending: Sequence[Candidate], folder: Path) -> None:
+    """A training of each."""
+    images = ImageSet.open(folder / "images")
+    known = ImageSet.open(_DATA.val.replace("{data}", str(DATA)), size=_DATA.size, class_names=images.class_names)
+    masters = {source: LabelSet.open(folder / source).labels for source in {each.source for each in pending}}
+    with cluster(None):
+        train_one, running = on_one_cpu(student), {}
+        shared = ray.put((images, known.take(np.arange(0, known.num_images, _EACH))))
+        for candidate in pending:
+            made = compressed(candidate, masters[candidate.source])
+            facts = {"candidate": candidate.name, "label_bytes": made.num_bytes, "num_views": made.spec.num_views}
+            recipe = replace(_RECIPE, **candidate.recipe)
+            running[train_one.remote(facts, shared, made, recipe)] = path_of(candidate)
+        write_as_they_finish(running)
+
+
+def compressed(candidate: Candidate, master: Labels) -> EncodedLabels:
+    pilot, num_classes = master.logits.take(slice(0, _PILOT_VIEWS)), master.spec.num_classes
+    codec = codec_for(candidate.codec, k=candidate.k, bits=candidate.bits, num_classes=num_classes, pilot=pilot)
+    if not candidate.part:
+        return encode(master, codec)
+    return fill_budget(master, codec, int(all_bytes(_DATA) // _FACTOR * candidate.part))
+
+
+def student(
+    facts: dict[str, Any], shared: tuple[ImageSet, ImageSet], made: EncodedLabels, recipe: Recipe
+) -> dict[str, Any]:
+    """What is known of the labels, and how good a student of theirs is."""
+    device, (images, known) = use_assigned_resources(cpus=1), shared
+    network = Student(recipe, images.num_classes, _SEED)
+    for _ in train(network, ViewDataset(images, made.decode(), device), recipe, seed=_SEED):
+        pass
+    return {**facts, "seed": _SEED, "recipe": recipe.to_json(), "val_accuracy": accuracy(network, known)}
+
+
+def path_of(candidate: Candidate) -> Path:
+    row = rows_of(_DATA)[0]
+    return result_file(_DATA, row).parent / "explored" / f"{file_name(candidate.name)}.json"
+
+
+def markdown(candidates: Sequence[Candidate]) -> str:
+    """What is there, in Markdown."""
+    lines = [
+        "| labels | views | T | batch | weight decay | bytes | views kept | validation, % |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for candidate in candidates:
+        path = path_of(candidate)
+        if path.exists():
+            found, recipe = json.loads(path.read_bytes()), replace(_RECIPE, **candidate.recipe)
+            kept = "" if candidate.k is None else f" {candidate.k}"
+            lines.append(
+                f"| {candidate.codec}{kept}, {candidate.bits} bits | {candidate.source} | {recipe.temperature} "
+                f"| {recipe.batch_size} | {recipe.weight_decay:g} | {found['label_bytes']:,} "
+                f"| {found['num_views']} | {100 * found['val_accuracy']:.1f} |"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
