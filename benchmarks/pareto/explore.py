@@ -32,6 +32,7 @@ from lpqld.codec import codec_for
 from lpqld.compress import EncodedLabels, encode
 from lpqld.dataset import ViewDataset
 from lpqld.evaluation import accuracy
+from lpqld.fidelity import TEMPERATURES, total_variation
 from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
 from lpqld.recipe import Recipe
@@ -44,6 +45,14 @@ _FACTOR = 80
 _EPOCHS, _SEED = _DATA.epochs // 2, 1
 _EACH = 4  # of so many validation images, one is looked at
 _PILOT_VIEWS = 4096
+_COMPARED = 4000  # labels
+_FAITHFUL = (
+    *(("lowrank", 64, bits) for bits in (3, 4, 5, 6, 7)),
+    *(("lowrank", 32, bits) for bits in (5, 6)),
+    *(("dense", None, bits) for bits in (3, 4, 5)),
+    ("topk-share", 20, 4),
+    ("topk-tail", 20, 4),
+)
 
 
 @dataclass(frozen=True)
@@ -104,9 +113,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", help="candidates whose names begin so")
     parser.add_argument("--table", action="store_true", help="print what is there, in Markdown, and stop")
+    parser.add_argument("--fidelity", action="store_true", help="print total-variation distances, and stop")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-pareto")
     arguments = parser.parse_args()
     chosen = [candidate for candidate in CANDIDATES if candidate.name.startswith(tuple(arguments.only or [""]))]
+    if arguments.fidelity:
+        print(fidelity(LabelSet.open(arguments.cache / _DATA.folder / "mixup").labels))
+        return
     if not arguments.table:
         run([candidate for candidate in chosen if not path_of(candidate).exists()], arguments.cache / _DATA.folder)
     print(markdown(chosen))
@@ -134,6 +147,18 @@ def compressed(candidate: Candidate, master: Labels) -> EncodedLabels:
     if not candidate.part:
         return encode(master, codec)
     return fill_budget(master, codec, int(all_bytes(_DATA) // _FACTOR * candidate.part))
+
+
+def fidelity(master: Labels) -> str:
+    """Bytes of labels, and how far their softmax is from that of all logits, in Markdown."""
+    heads = [f"T = {temperature:g}" for temperature in TEMPERATURES]
+    lines = [f"| labels | bytes a label | {' | '.join(heads)} |", "|---|---:|" + "---:|" * len(heads)]
+    for codec, k, bits in _FAITHFUL:
+        made = compressed(Candidate(codec, k, bits, 1), master)
+        distances = total_variation(encode(master, made.spec.codec, num_views=_COMPARED).decode(), master)
+        cells = [f"{made.num_bytes / made.spec.num_views:.1f}", *(f"{100 * each:.1f}" for each in distances.values())]
+        lines.append(f"| {codec}{'' if k is None else f' {k}'}, {bits} bits | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def student(
