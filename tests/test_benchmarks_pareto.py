@@ -21,7 +21,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The scripts as modules, with their neighbours."""
     monkeypatch.syspath_prepend(str(FOLDER.parent))
     monkeypatch.syspath_prepend(str(FOLDER))
-    names = ("data_sets", "rows", "pareto", "report", "ideas")
+    names = ("data_sets", "rows", "pareto", "report", "ideas", "explore")
     return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
 
 
@@ -83,6 +83,19 @@ class TestResults:
         ours = [name for name in there if name.startswith("ours x")]
         assert len(result.points) == len(ours)
         assert any(point.on_front for point in result.points) == bool(ours)
+
+
+def test_candidates_are_those_of_the_script_and_fit_their_part_of_the_budget(scripts):
+    candidates = {scripts.explore.path_of(candidate): candidate for candidate in scripts.explore.CANDIDATES}
+    assert len(candidates) == len(scripts.explore.CANDIDATES)
+    (data,) = [data for data in scripts.data_sets.DATA_SETS if data.name == "tiny200-10"]
+    budget = scripts.rows.all_bytes(data) // 80
+    found = list(next(iter(candidates)).parent.glob("*.json"))
+    assert found
+    for path in found:
+        candidate, result = candidates[path], json.loads(path.read_bytes())
+        assert result["candidate"] == candidate.name
+        assert not candidate.part or result["label_bytes"] <= candidate.part * budget
 
 
 def test_the_page_has_the_committed_results(scripts):
