@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 # Of a command line: the folder of real data, which is no part of what is recorded.
 DATA = "{data}"
-MANY = 100  # bytes of labels an image, from which on a label's precision is worth more than more labels
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,9 @@ class DataSet:
         size: side that images are brought to.
         crop: the smallest part of an image that a view shows.
         recipe: options of `lpqld train` of every row.
-        ours: options of `lpqld compress` of our rows; `more` over them where there are `MANY` bytes an image, and `few`
-            over them in rows of their own, of the fewest bytes.
+        ours: options of `lpqld compress` of our rows; `more` over them where there are `many` bytes of labels an image,
+            from which on their precision is worth more than their number, and `few` over them in rows of their own, of
+            the fewest bytes.
         our_train: options of `lpqld train` of our rows.
         temperatures: constant ones of students of all labels.
         fit: options of `lpqld teacher fit`; none where the teacher is there.
@@ -57,11 +57,12 @@ class DataSet:
     fit: tuple[str, ...] = ()
     total: int | None = None
     few: Mapping[str, str] | None = None
+    many: int = 100
     only: frozenset[str] = frozenset()
 
     def ours_at(self, budget: int) -> Mapping[str, str]:
         """Options of `lpqld compress` of our rows of a budget in bytes."""
-        many = budget >= MANY * self.num_classes * self.ipc
+        many = budget >= self.many * self.num_classes * self.ipc
         return {**self.ours, **(self.more if many else {}), "budget": str(budget)}
 
     @property
@@ -145,9 +146,10 @@ _TINY200 = DataSet(
     size=32,
     crop=0.25,
     recipe={"arch": "cifar_resnet20", "batch-size": "50", "lr": "0.004"},
-    ours={"codec": "topk", "k": "10", "bits": "4"},
-    more={},
-    our_train={"temperature": "20:2:step", "ca": "fit"},
+    ours={"codec": "lowrank", "k": "64", "bits": "5"},
+    more={"bits": "6"},
+    many=300,
+    our_train={"temperature": "4", "ca": "off", "batch-size": "10", "weight-decay": "0.1"},
     temperatures=("20", "4"),
     fit=("--epochs", "60", "--seed", "0"),
     only=frozenset(
@@ -155,9 +157,11 @@ _TINY200 = DataSet(
             "hard labels",
             "all labels, T = 20",
             "all labels, T = 4",
+            "all labels, T = 20, our recipe",
             "random real images, one soft label each",
             "LPLD x40",
             "LPQLD x80, the paper's setting",
+            "LPQLD x80, the paper's setting, our recipe",
             "ours x80, the paper's bytes",
             "ours x80, a quarter of the paper's bytes",
             "ours x80, the paper's labels' bytes in our format",
@@ -191,7 +195,7 @@ _IN1K = DataSet(
     recipe={"arch": "resnet18", "batch-size": "128", "lr": "0.001", "resize-ratio": "1.142857"},
     ours={"codec": "topk", "k": "50", "bits": "4"},
     more={},
-    our_train=_TINY200.our_train,
+    our_train={"temperature": "20:2:step", "ca": "fit"},
     temperatures=("20",),
 )
 DATA_SETS = (
