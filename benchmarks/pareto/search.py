@@ -30,7 +30,7 @@ from lpqld.pareto import hypervolume
 from lpqld.store import write_atomically
 
 _RESULTS = Path(__file__).resolve().parent / "results" / "search"
-_EPOCHS, _CONFIRM_SEEDS = 100, 3
+_EPOCHS, _CONFIRM_SEEDS = 80, 3
 _BUDGETS = ("x20", "x40", "x80")
 _GUESS = 0.1
 _ALONE = "confirm.baselines=false"  # the first sweep of ours has them, and nothing searches them
