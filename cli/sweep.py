@@ -241,7 +241,8 @@ def _plan_text(made: Any) -> Group:
         "views": f"{made.num_views:,}, {made.views_per_image} per image",
         "all labels, fp16": f"{format_bytes(made.all_label_bytes)}, {format_bytes(made.bytes_per_label)} a label, "
         f"{made.labels_to_images:.1f} x the images",
-        "master on disk": f"{format_bytes(made.master_bytes)} in {made.num_shards:,} shards",
+        "master on disk": f"{format_bytes(made.master_bytes)} in {made.num_masters * made.num_shards:,} shards"
+        + (f" of {made.num_masters} label sets" if made.num_masters > 1 else ""),
         "decoded images": f"{format_bytes(made.pixel_bytes)}, {memory_words(made.image_memory)}",
         "memory per relabel worker": format_bytes(made.worker_memory),
         **_recover_rows(made),

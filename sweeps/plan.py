@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from lpqld.architectures import build
+from lpqld.ensemble import teacher_files
 from lpqld.image_sources import count_source
 from lpqld.loss import kl_divergence
 from lpqld.memory import ImageMemory, choose_memory, free_device_bytes, free_host_bytes
@@ -16,6 +17,7 @@ from lpqld.targets import SoftTargets
 from lpqld.teacher import choose_device
 from sweeps.config import SweepConfig
 from sweeps.data import open_images
+from sweeps.experts import trajectory
 from sweeps.recover_plan import RecoverPlan, plan_recover
 from sweeps.timing import seconds_per_call
 
@@ -44,9 +46,11 @@ class BudgetPlan:
 class Plan:
     """Sizes in bytes, rates in views per second on `device`, times in hours of one such device.
 
-    `pixel_bytes` are those of the decoded images, `image_memory` is where they would lie on this machine (see
-    `memory.choose_memory`), `worker_memory` what a relabel worker takes beside them. `recover` is None where images are
-    not recovered.
+    `num_masters` counts label sets of all views: one of each epoch of the experts where trials choose that, one of
+    random real images beside distilled ones, none where labels are given. `master_bytes` and `relabel_hours` are of all
+    of them, `num_shards` of each. `pixel_bytes` are those of the decoded images, `image_memory` is where they would lie
+    on this machine (see `memory.choose_memory`), `worker_memory` what a relabel worker takes beside them. `recover` is
+    None where images are not recovered.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Plan:
     bytes_per_label: int
     all_label_bytes: int
     labels_to_images: float
+    num_masters: int
     master_bytes: int
     num_shards: int
     pixel_bytes: int
@@ -102,7 +107,8 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
     num_views = num_images * config.views_per_image
     all_bytes = num_views * num_classes * 2
     kept = min(config.relabel.k, num_classes) if config.relabel.k else None
-    master_bytes = all_bytes if kept is None else num_views * kept * _ID_AND_VALUE_BYTES
+    num_masters, num_members = _masters_and_members(config)
+    master_bytes = num_masters * (all_bytes if kept is None else num_views * kept * _ID_AND_VALUE_BYTES)
     budgets = tuple(
         _plan_budget(config, budget, all_bytes, image_bytes, num_images, num_views, num_classes)
         for budget in config.search.budget_bytes(all_bytes)
@@ -128,6 +134,7 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
         bytes_per_label=num_classes * 2,
         all_label_bytes=all_bytes,
         labels_to_images=all_bytes / image_bytes,
+        num_masters=num_masters,
         master_bytes=master_bytes,
         num_shards=-(-num_views // shard_views),
         pixel_bytes=pixel_bytes,
@@ -140,10 +147,21 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
         device=str(device),
         relabel_rate=relabel_rate,
         train_rate=train_rate,
-        relabel_hours=num_views / relabel_rate / 3600,
+        relabel_hours=num_masters * num_members * num_views / relabel_rate / 3600,
         train_hours=num_trainings * num_images * config.student.epochs / train_rate / 3600,
         recover=recover,
     )
+
+
+def _masters_and_members(config: SweepConfig) -> tuple[int, int]:
+    """How often all views are labeled, and by how many teachers each time."""
+    teacher, sets = config.teacher, 1 if config.images.real is None else 2
+    if config.relabel.labels is not None:
+        return 0, 1
+    if teacher.experts is not None:
+        by_epoch = trajectory(teacher.experts)
+        return sets - 1 + (len(by_epoch) if config.searches_epoch else 1), len(next(iter(by_epoch.values())))
+    return sets, 1 if teacher.source is None else len(teacher_files(teacher.source))
 
 
 def _plan_budget(

@@ -80,6 +80,24 @@ class TestPresets:
         assert (recover.squeeze_hours > 0) == (mode == "class")
         assert make_plan(load_config("digits"), measure_seconds=0.01).recover is None
 
+    def test_every_epoch_that_trials_choose_from_is_labeled_by_every_expert(self, tmp_path):
+        for name in ("e-seed0", "e-seed0-epoch1", "e-seed0-epoch4", "e-seed0-epoch9", "e-seed1"):
+            (tmp_path / f"{name}.safetensors").touch()
+        for epoch in (1, 4, 9):
+            (tmp_path / f"e-seed1-epoch{epoch}.safetensors").touch()
+        experts = {"teacher": {"experts": str(tmp_path / "e-seed?.safetensors")}}
+
+        def labeled(changes: dict[str, object]) -> tuple[int, int, float]:
+            plan = make_plan(load_config("digits", changes), measure_seconds=0.01)
+            once = plan.num_views / plan.relabel_rate / 3600
+            return plan.num_masters, plan.master_bytes // plan.all_label_bytes, plan.relabel_hours / once
+
+        assert labeled({}) == (1, 1, pytest.approx(1))
+        assert labeled(experts) == (1, 1, pytest.approx(2))
+        experts["teacher"]["epoch"] = "search"
+        assert labeled(experts) == (3, 3, pytest.approx(6))
+        assert labeled({"relabel": {"labels": "somewhere"}}) == (0, 0, 0)
+
     def test_papers_settings_of_imagenet_1k(self):
         config = load_config("in1k", CHEAP["in1k"])
         plan = make_plan(config, measure_seconds=0.01)
