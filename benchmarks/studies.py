@@ -55,7 +55,12 @@ DATA = {
         "{data}/cifar10/test.parquet",
         (1, 5, 20),
         {"size": "32", "experts.seeds": "4", "experts.epochs": "30", "student.epochs": "150"},
-        {"temperature": {"temperatures": "[1,2,4]"}, "zero-shot": {"removed": "[0,3]"}},
+        {
+            "temperature": {"temperatures": "[1,2,4]", "ipc": "[5]"},
+            "swap": {"ipc": "[1,5]"},
+            "entropy": {"ipc": "[1,5]"},
+            "zero-shot": {"removed": "[0,3]", "ipc": "[5]"},
+        },
     ),
     "tiny200": Data(
         "{data}/tiny200/train.parquet",
