@@ -114,7 +114,7 @@ def run_study(
     }
     for case, labels in made.items():
         labels.encoded.write(_labels_folder(folder, case, labels))
-    values = _train(made, config, evaluation, folder, progress)
+    values = _train(made, config, evaluation, folder.parent / "students", progress)
     return [_finding(case, made[case], values[case], said, folder) for case in cases]
 
 
@@ -172,7 +172,10 @@ def _labels_folder(folder: Path, case: Case, labels: CaseLabels) -> Path:
 def _train(
     made: dict[Case, CaseLabels], config: StudyConfig, evaluation: Evaluation, folder: Path, progress: Progress
 ) -> dict[Case, list[dict[str, float]]]:
-    """Students of every case and seed, as many at once as the cluster has room for; those that finished are read."""
+    """Students of every case and seed, as many at once as the cluster has room for; those in `folder` are read.
+
+    Studies have cases in common: what one has trained, another finds there.
+    """
     shared = ray.put(evaluation.test), ray.put(evaluation.validation)
     prints = [evaluation.test.fingerprint, evaluation.validation.fingerprint, config.student.to_json()]
     task = ray.remote(_student).options(num_cpus=1, num_gpus=1 if num_gpus() else 0, max_retries=2)
@@ -180,7 +183,7 @@ def _train(
     running: dict[Any, tuple[Case, int, Path]] = {}
     for case, labels in made.items():
         identity = [_digest(labels), labels.images.fingerprint, *prints, case.edit, case.removed]
-        place = folder / "students" / fingerprint(canonical_json(identity))[:16]
+        place = folder / fingerprint(canonical_json(identity))[:16]
         data = None
         for seed in range(1, config.seeds + 1):
             path = place / f"seed-{seed}.json"

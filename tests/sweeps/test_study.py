@@ -99,11 +99,15 @@ def test_the_same_again_trains_nothing(by_epoch, in_process, root):
 def test_the_others_on_the_same_experts(by_epoch, in_process, root, name):
     experts = sorted((root / "studies" / "experts").glob("*.safetensors"))
     times = [path.stat().st_mtime_ns for path in experts]
+    students = set(root.rglob("seed-*.json"))
     done = in_process("study", name, *SMALL, "--root", root, "--set", "k=[0,2,10]", "--set", "ranks=[1,2]")
     found = done.document["cases"]
     assert all(0 <= entry["accuracy"]["mean"] <= 1 for entry in found)
     assert (root / "studies" / name / "figure.png").is_file()
     assert [path.stat().st_mtime_ns for path in experts] == times, "fitted once for all studies"
+    if name == "entropy":
+        assert [entry["accuracy"] for entry in found] == [entry["accuracy"] for entry in by_epoch["cases"]]
+        assert set(root.rglob("seed-*.json")) == students, "trained once for all studies"
     if name == "zero-shot":
         gone = [entry for entry in found if entry["case"].get("edit") == "without-images"]
         assert [entry["class_accuracy"]["n"] for entry in gone] == [2, 2]
