@@ -26,7 +26,7 @@ from label_students import cpu_name, versions
 from relabel_speed import timed
 
 from lpqld.architectures import build
-from lpqld.precision import is_depthwise, uses_bfloat16
+from lpqld.precision import slower_in_bfloat16, uses_bfloat16
 from lpqld.recover import Batch, Recoverer, batches_of
 from lpqld.recover_recipe import RecoverRecipe
 from lpqld.squeeze import ClassStatistics
@@ -130,7 +130,7 @@ def bare_passes(case: Case, iterations: int, device: torch.device) -> Callable[[
 
 
 def precision_of(case: Case, device: torch.device) -> bool:
-    return uses_bfloat16("auto", is_depthwise(build(case.architecture, 1000)), device)
+    return uses_bfloat16("auto", slower_in_bfloat16(build(case.architecture, 1000)), device)
 
 
 def growth(iterations: int, device: torch.device) -> list[dict[str, Any]]:

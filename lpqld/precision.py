@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -10,22 +11,29 @@ from torch import nn
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def uses_bfloat16(precision: Precision, depthwise: bool, device: torch.device) -> bool:
+def uses_bfloat16(precision: Precision, slower: bool, device: torch.device) -> bool:
     """Whether a network runs in bfloat16 (autocast) on `device`.
 
-    Of precision "auto" it does so on CUDA, and on a CPU that has instructions for it unless the network is `depthwise`
-    (docs/method.md has the measurement).
+    Of precision "auto" it does so on CUDA, and on a CPU that is faster so unless the network is `slower` there
+    (docs/method.md has the measurements).
     """
     if precision != "auto":
         return precision == "bfloat16"
-    return device.type == "cuda" or (device.type == "cpu" and not depthwise and _cpu_has_bfloat16())
+    return device.type == "cuda" or (device.type == "cpu" and not slower and cpu_gains(torch.cpu.get_capabilities()))
 
 
-def is_depthwise(network: nn.Module) -> bool:
-    """Whether it has depthwise convolutions, or grouped ones."""
-    return any(module.groups > 1 for module in network.modules() if isinstance(module, nn.Conv2d))
+def slower_in_bfloat16(network: nn.Module) -> bool:
+    """Whether it has layers that bfloat16 slows down on CPUs: depthwise or grouped convolutions, group norm."""
+    return any(
+        isinstance(module, nn.GroupNorm) or (isinstance(module, nn.Conv2d) and module.groups > 1)
+        for module in network.modules()
+    )
 
 
-def _cpu_has_bfloat16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+def cpu_gains(capabilities: Mapping[str, Any]) -> bool:
+    """Whether a CPU of `torch.cpu.get_capabilities()` is faster in bfloat16.
+
+    Expected with AMX; with AVX512-BF16 alone AMD's were measured to be, and Intel's not to be.
+    """
+    alone = capabilities.get("avx512_bf16") and "intel" not in str(capabilities.get("cpu_name", "")).lower()
+    return bool(capabilities.get("amx_bf16") or alone)

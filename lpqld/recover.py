@@ -25,7 +25,7 @@ from lpqld.batch_norm_loss import BatchNormLoss
 from lpqld.classes import few
 from lpqld.draws import random_words, uniform
 from lpqld.errors import ConfigError, DataError
-from lpqld.precision import is_depthwise, uses_bfloat16
+from lpqld.precision import slower_in_bfloat16, uses_bfloat16
 from lpqld.recover_recipe import RecoverRecipe
 from lpqld.render import normalised, resized_crops
 from lpqld.squeeze import ClassStatistics
@@ -107,7 +107,7 @@ class Recoverer:
         self._teacher = teacher.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self._layers = batch_norm_layers(self._teacher, size)
         self._recipe, self._size, self._device = recipe, size, device
-        self._bfloat16 = uses_bfloat16(recipe.precision, is_depthwise(self._teacher), device)
+        self._bfloat16 = uses_bfloat16(recipe.precision, slower_in_bfloat16(self._teacher), device)
         self._lowest = normalised(torch.zeros(1, 3, 1, 1, device=device), teacher.mean, teacher.std)
         self._highest = normalised(torch.ones(1, 3, 1, 1, device=device), teacher.mean, teacher.std)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from lpqld.architectures import build, fixed_input_size
 from lpqld.errors import ConfigError
-from lpqld.precision import is_depthwise, uses_bfloat16
+from lpqld.precision import slower_in_bfloat16, uses_bfloat16
 from lpqld.recipe import Recipe
 from lpqld.render import normalised
 
@@ -30,7 +30,7 @@ class Student(nn.Module):
             torch.manual_seed(seed)
             self.network = build(recipe.architecture, num_classes).to(memory_format=torch.channels_last)
         self.input_size = fixed_input_size(self.network)
-        self._depthwise = is_depthwise(self.network)
+        self._slower = slower_in_bfloat16(self.network)
         self.register_buffer("mean", torch.tensor(recipe.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(recipe.std)[:, None, None], persistent=False)
 
@@ -46,7 +46,7 @@ class Student(nn.Module):
 
     def uses_bfloat16(self, device: torch.device) -> bool:
         """Whether the network runs in bfloat16 on `device`."""
-        return uses_bfloat16(self.precision, self._depthwise, device)
+        return uses_bfloat16(self.precision, self._slower, device)
 
     def check_input(self, size: int) -> None:
         """Refuse views of `size` x `size` pixels that the network cannot take.

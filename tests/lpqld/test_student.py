@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from lpqld.architectures import build
 from lpqld.errors import ConfigError
+from lpqld.precision import cpu_gains
 from lpqld.recipe import Recipe
 from lpqld.student import Student
 
@@ -36,18 +37,31 @@ class TestStudent:
             student.check_input(8)
         assert student.training
 
-    def test_precision_is_as_asked_and_auto_spares_depthwise_convolutions_on_a_cpu(self):
+    def test_precision_is_as_asked_and_auto_spares_what_is_slower_on_a_cpu(self):
         cpu, cuda = torch.device("cpu"), torch.device("cuda")
-        capable = torch.cpu.get_capabilities()
-        native = bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
+        native = cpu_gains(torch.cpu.get_capabilities())
         for precision, architecture, expected in [
             ("float32", "convnet", (False, False)),
             ("bfloat16", "shufflenet_v2_x1_0", (True, True)),
             ("auto", "convnet", (native, True)),
             ("auto", "shufflenet_v2_x1_0", (False, True)),
+            ("auto", "convnet_d3", (False, True)),
         ]:
             student = Student(Recipe(architecture=architecture, precision=precision), 5, 0)
             assert (student.uses_bfloat16(cpu), student.uses_bfloat16(cuda)) == expected
+
+    @pytest.mark.parametrize(
+        ("capabilities", "expected"),
+        [
+            ({}, False),
+            ({"cpu_name": "AMD Zen 4", "avx512_bf16": False}, False),
+            ({"cpu_name": "AMD Zen 4", "avx512_bf16": True}, True),
+            ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+            ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ],
+    )
+    def test_cpus_that_are_faster_in_bfloat16(self, capabilities, expected):
+        assert cpu_gains(capabilities) is expected
 
     def test_weights_do_not_depend_on_the_layout(self):
         torch.manual_seed(4)
