@@ -101,11 +101,11 @@ CANDIDATES = (
     Candidate("lowrank", 64, 4, 1, {**_T4, **_SMALLER_BATCHES}),
     Candidate("lowrank", 64, 4, 1, {**_T2, **_SMALLER_BATCHES}),
     Candidate("lowrank", 64, 5, 1, {**_T4, **_SMALL_BATCHES}),
-    *(Candidate("lowrank", 64, bits, 1, {**_T4, **_SMALLER_BATCHES}) for bits in (5, 6, 7)),
+    *(Candidate("lowrank", 64, bits, 1, {**_T4, **_SMALLER_BATCHES}) for bits in (5, 6, 7, 8)),
     Candidate("lowrank", 64, 6, 1, {**_T2, **_SMALLER_BATCHES}),
     Candidate("lowrank", 64, 3, 0.25),
     Candidate("lowrank", 64, 4, 0.25),
-    *(Candidate("lowrank", 64, bits, 0.25, {**_T4, **_SMALLER_BATCHES}) for bits in (4, 5, 6)),
+    *(Candidate("lowrank", 64, bits, 0.25, {**_T4, **_SMALLER_BATCHES}) for bits in (4, 5, 6, 7)),
 )
 
 
