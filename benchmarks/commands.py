@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from real_data import DATA
+from real_data import in_place
 
 
 def lpqld(command: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def lpqld(command: Sequence[str], folder: Path) -> dict[str, Any]:
         SystemExit: it failed.
     """
     print("lpqld", *command, file=sys.stderr, flush=True)
-    line = [part.replace("{data}", str(DATA)) for part in command]
+    line = [in_place(part) for part in command]
     done = subprocess.run(
         [sys.executable, "-m", "cli.main", *line, "--json"],
         cwd=folder,

@@ -20,7 +20,7 @@ import torch
 from commands import lpqld
 from label_students import cpu_name, versions
 from PIL import Image
-from real_data import DATA
+from real_data import DATA, PLACEHOLDER, in_place
 
 from lpqld.images import ImageSet
 from lpqld.store import write_atomically
@@ -30,8 +30,12 @@ from sweeps.study_report import spread
 
 _RESULTS = Path(__file__).resolve().parent / "interop"
 _EPOCHS, _IPC = 100, 10
-_TRAIN, _TEST, _WEIGHTS = "{data}/cifar10/train10k.parquet", "{data}/cifar10/test.parquet", "resnet20-12fca82f.th"
-_TEACHER = ("--teacher", f"{{data}}/weights/{_WEIGHTS}", "--arch", "cifar_resnet20")
+_TRAIN, _TEST, _WEIGHTS = (
+    f"{PLACEHOLDER}/cifar10/train10k.parquet",
+    f"{PLACEHOLDER}/cifar10/test.parquet",
+    "resnet20-12fca82f.th",
+)
+_TEACHER = ("--teacher", f"{PLACEHOLDER}/weights/{_WEIGHTS}", "--arch", "cifar_resnet20")
 _RECIPE = ("--arch", "cifar_resnet20", "--epochs", str(_EPOCHS), "--batch-size", "20", "--lr", "0.004",
            "--temperature", "20", "--ca", "off")  # fmt: skip
 _MEAN, _STD = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2023, 0.1994, 0.2010])
@@ -98,7 +102,7 @@ def names_only(folder: Path) -> None:
 
 def real_images() -> ImageSet:
     """Random photos of CIFAR-10."""
-    return ImageSet.open(_TRAIN.replace("{data}", str(DATA)), sample=(_IPC, 0))
+    return ImageSet.open(in_place(_TRAIN), sample=(_IPC, 0))
 
 
 def as_folders(mode: str | None, pattern: str) -> Callable[[Path], None]:
@@ -202,7 +206,7 @@ def markdown(cases: list[Case]) -> str:
 
 _FOLDERS = ("import", "source", "images", "--format", "images", "--class-names", "names.txt", *_TEACHER)
 _TENSORS = ("images", "--format", "tensors", "--class-names", "names.txt")
-_DC = "{data}/distilled/res_DC_CIFAR10_ConvNet_"
+_DC = f"{PLACEHOLDER}/distilled/res_DC_CIFAR10_ConvNet_"
 _SOFT = ("import", "source.npz", *_TENSORS, "--soft-labels", "all")
 CASES = (
     Case("DC, 1 image a class", names_only, labelled("import", f"{_DC}1ipc_1000.pt", *_TENSORS), 10),

@@ -18,6 +18,7 @@ from pathlib import Path
 from commands import lpqld
 from label_students import cpu_name, versions
 from real_data import DATA as FOLDER
+from real_data import PLACEHOLDER
 
 from lpqld.store import write_atomically
 from sweeps.study_cases import STUDIES
@@ -51,8 +52,8 @@ class Data:
 
 DATA = {
     "cifar10": Data(
-        "{data}/cifar10/train10k.parquet",
-        "{data}/cifar10/test.parquet",
+        f"{PLACEHOLDER}/cifar10/train10k.parquet",
+        f"{PLACEHOLDER}/cifar10/test.parquet",
         (1, 5, 20),
         {"size": "32", "experts.seeds": "4", "experts.epochs": "30", "student.epochs": "150"},
         {
@@ -63,8 +64,8 @@ DATA = {
         },
     ),
     "tiny200": Data(
-        "{data}/tiny200/train.parquet",
-        "{data}/tiny200/val.parquet",
+        f"{PLACEHOLDER}/tiny200/train.parquet",
+        f"{PLACEHOLDER}/tiny200/val.parquet",
         (1, 5),
         {
             "size": "32",

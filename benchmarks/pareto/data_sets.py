@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-# Of a command line: the folder of real data, which is no part of what is recorded.
-DATA = "{data}"
+from real_data import PLACEHOLDER, in_place
+
+from lpqld.images import ImageSet
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,10 @@ class DataSet:
         size: side that images are brought to.
         crop: the smallest part of an image that a view shows.
         recipe: options of `lpqld train` of every row.
-        ours: options of `lpqld compress` of our rows; `more` over them where there are `many` bytes of labels an image,
-            from which on their precision is worth more than their number, and `few` over them in rows of their own, of
-            the fewest bytes.
+        ours: options of `lpqld compress` of our rows.
+        more: options over `ours` where there are `many` bytes of labels an image.
+        many: bytes of an image's labels from which on their precision is worth more than their number.
+        few: options over `ours` in rows of their own, of the fewest bytes.
         our_train: options of `lpqld train` of our rows.
         temperatures: constant ones of students of all labels.
         fit: options of `lpqld teacher fit`; none where the teacher is there.
@@ -64,6 +66,10 @@ class DataSet:
         """Options of `lpqld compress` of our rows of a budget in bytes."""
         many = budget >= self.many * self.num_classes * self.ipc
         return {**self.ours, **(self.more if many else {}), "budget": str(budget)}
+
+    def opened(self, path: str, images: ImageSet) -> ImageSet:
+        """The images of `val` or `test`, with classes numbered as in `images`."""
+        return ImageSet.open(in_place(path), size=self.size, class_names=images.class_names)
 
     @property
     def folder(self) -> str:
@@ -118,10 +124,10 @@ _CIFAR10 = DataSet(
     num_classes=10,
     ipc=10,
     epochs=300,
-    train=f"{DATA}/cifar10/train10k.parquet",
-    val=f"{DATA}/cifar10/train10k.parquet",
-    test=f"{DATA}/cifar10/test.parquet",
-    teacher=f"{DATA}/weights/resnet20-12fca82f.th",
+    train=f"{PLACEHOLDER}/cifar10/train10k.parquet",
+    val=f"{PLACEHOLDER}/cifar10/train10k.parquet",
+    test=f"{PLACEHOLDER}/cifar10/test.parquet",
+    teacher=f"{PLACEHOLDER}/weights/resnet20-12fca82f.th",
     teacher_arch="cifar_resnet20",
     size=32,
     crop=0.25,
@@ -138,9 +144,9 @@ _TINY200 = DataSet(
     num_classes=200,
     ipc=10,
     epochs=80,
-    train=f"{DATA}/tiny200/train.parquet",
-    val=f"{DATA}/tiny200/train.parquet",
-    test=f"{DATA}/tiny200/val.parquet",
+    train=f"{PLACEHOLDER}/tiny200/train.parquet",
+    val=f"{PLACEHOLDER}/tiny200/train.parquet",
+    test=f"{PLACEHOLDER}/tiny200/val.parquet",
     teacher="teacher.safetensors",
     teacher_arch="cifar_resnet20",
     size=32,
@@ -185,10 +191,10 @@ _IN1K = DataSet(
     num_classes=1000,
     ipc=10,
     epochs=300,
-    train=f"{DATA}/imagenet/train",
-    val=f"{DATA}/imagenet/train10k",
-    test=f"{DATA}/imagenet/val",
-    teacher=f"{DATA}/weights/resnet18.pth",
+    train=f"{PLACEHOLDER}/imagenet/train",
+    val=f"{PLACEHOLDER}/imagenet/train10k",
+    test=f"{PLACEHOLDER}/imagenet/val",
+    teacher=f"{PLACEHOLDER}/weights/resnet18.pth",
     teacher_arch="resnet18",
     size=224,
     crop=0.08,

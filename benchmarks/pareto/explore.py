@@ -22,9 +22,8 @@ import ray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_sets import DATA_SETS
-from pareto import file_name, result_file
-from real_data import DATA
-from rows import all_bytes, rows_of
+from pareto import RESULTS, file_name
+from rows import all_bytes
 from student_jobs import on_one_cpu, write_as_they_finish
 
 from lpqld.budget import fill_budget
@@ -128,7 +127,7 @@ def main() -> None:
 def run(pending: Sequence[Candidate], folder: Path) -> None:
     """A training of each."""
     images = ImageSet.open(folder / "images")
-    known = ImageSet.open(_DATA.val.replace("{data}", str(DATA)), size=_DATA.size, class_names=images.class_names)
+    known = _DATA.opened(_DATA.val, images)
     masters = {source: LabelSet.open(folder / source).labels for source in {each.source for each in pending}}
     with cluster(None):
         train_one, running = on_one_cpu(student), {}
@@ -173,8 +172,7 @@ def student(
 
 
 def path_of(candidate: Candidate) -> Path:
-    row = rows_of(_DATA)[0]
-    return result_file(_DATA, row).parent / "explored" / f"{file_name(candidate.name)}.json"
+    return RESULTS / _DATA.folder / "explored" / f"{file_name(candidate.name)}.json"
 
 
 def markdown(candidates: Sequence[Candidate]) -> str:

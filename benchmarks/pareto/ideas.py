@@ -27,8 +27,7 @@ from data_sets import DATA_SETS, DataSet
 from idea_labels import Given, bits_by_difficulty, diverse_crops, of_two_teachers
 from idea_losses import compensated, plain_where_hard, reversed_kl, squared_error, with_cross_entropy
 from idea_targets import FrozenBatches, HardInTheMiddle, TemperaturePerClass, TemperaturePerLabel
-from pareto import file_name, result_file, spread
-from real_data import DATA
+from pareto import RESULTS, file_name, result_file, spread
 from rows import rows_of
 from student_jobs import on_one_cpu, write_as_they_finish
 
@@ -44,7 +43,6 @@ from lpqld.training import EpochMetrics, train
 from sweeps.cluster import cluster, use_assigned_resources
 
 Loss = Callable[..., torch.Tensor]
-_RESULTS = Path(__file__).resolve().parent / "results"
 _BASE = "ours"  # the row of the ablation that all share labels and bytes with
 
 
@@ -105,17 +103,14 @@ def open_given(data: DataSet, folder: Path) -> Given:
     (row,) = (row for row in rows_of(data) if row.name == _BASE)
     found = json.loads(result_file(data, row).read_bytes())
     images = ImageSet.open(folder / "images")
-    opened = {
-        name: ImageSet.open(where.replace("{data}", str(DATA)), size=data.size, class_names=images.class_names)
-        for name, where in (("test", data.test), ("val", data.val))
-    }
     return Given(
         images=images,
         labels=LabelSet.open(folder / "labels" / file_name(_BASE)).labels,
         master=LabelSet.open(folder / row.source).labels,
         recipe=Recipe.from_json(found["recipe"]),
         budget=found["label_bytes"],
-        **opened,
+        test=data.opened(data.test, images),
+        val=data.opened(data.val, images),
     )
 
 
@@ -169,7 +164,7 @@ IDEAS = (
 
 
 def path_of(data: DataSet, idea: Idea, seed: int) -> Path:
-    return _RESULTS / data.folder / "ideas" / f"{file_name(idea.name)}-seed{seed}.json"
+    return RESULTS / data.folder / "ideas" / f"{file_name(idea.name)}-seed{seed}.json"
 
 
 def markdown(data: DataSet, ideas: Sequence[Idea]) -> str:

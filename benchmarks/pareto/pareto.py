@@ -32,7 +32,7 @@ from sweeps import study_report
 from sweeps.cluster import cluster
 from sweeps.result import Accuracy
 
-_RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 _OF_EPOCHS = ("all", "mixup")  # label sets with a view of each image for every epoch
 _LABEL_SETS = (*_OF_EPOCHS, "one")
 
@@ -155,7 +155,7 @@ def options_of(options: Mapping[str, str]) -> list[str]:
 
 
 def result_file(data: DataSet, row: Row) -> Path:
-    return _RESULTS / data.folder / f"{file_name(row.name)}.json"
+    return RESULTS / data.folder / f"{file_name(row.name)}.json"
 
 
 def file_name(name: str) -> str:

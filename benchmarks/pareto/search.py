@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from commands import lpqld
 from data_sets import DATA_SETS
 from label_students import cpu_name, versions
-from real_data import DATA
+from real_data import in_place
 
 from lpqld.pareto import hypervolume
 from lpqld.store import write_atomically
@@ -81,9 +81,9 @@ def sweep(method: Method, seed: int, cache: Path) -> dict[str, Any]:
     name = f"{method.name.replace(' ', '-')}-seed{seed}"
     options = {
         "images": cache / data.name / "images",
-        "eval": data.test.replace("{data}", str(DATA)),
-        "val": data.val.replace("{data}", str(DATA)),
-        "teacher": data.teacher.replace("{data}", str(DATA)),
+        "eval": in_place(data.test),
+        "val": in_place(data.val),
+        "teacher": in_place(data.teacher),
         "trials": method.trials,
         "name": name,
         "root": root,
