@@ -9,6 +9,9 @@ from real_data import PLACEHOLDER, in_place
 
 from lpqld.images import ImageSet
 
+# Bytes of an image's labels from which on their precision is worth more than their number.
+_MANY = 100
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -29,8 +32,7 @@ class DataSet:
         crop: the smallest part of an image that a view shows.
         recipe: options of `lpqld train` of every row.
         ours: options of `lpqld compress` of our rows.
-        more: options over `ours` where there are `many` bytes of labels an image.
-        many: bytes of an image's labels from which on their precision is worth more than their number.
+        more: options over `ours` where there are `_MANY` bytes of labels an image.
         few: options over `ours` in rows of their own, of the fewest bytes.
         our_train: options of `lpqld train` of our rows.
         temperatures: constant ones of students of all labels.
@@ -59,12 +61,11 @@ class DataSet:
     fit: tuple[str, ...] = ()
     total: int | None = None
     few: Mapping[str, str] | None = None
-    many: int = 100
     only: frozenset[str] = frozenset()
 
     def ours_at(self, budget: int) -> Mapping[str, str]:
         """Options of `lpqld compress` of our rows of a budget in bytes."""
-        many = budget >= self.many * self.num_classes * self.ipc
+        many = budget >= _MANY * self.num_classes * self.ipc
         return {**self.ours, **(self.more if many else {}), "budget": str(budget)}
 
     def opened(self, path: str, images: ImageSet) -> ImageSet:
@@ -152,9 +153,8 @@ _TINY200 = DataSet(
     size=32,
     crop=0.25,
     recipe={"arch": "cifar_resnet20", "batch-size": "50", "lr": "0.004"},
-    ours={"codec": "lowrank", "k": "64", "bits": "5"},
-    more={"bits": "6"},
-    many=300,
+    ours={"codec": "lowrank", "k": "64", "bits": "7"},
+    more={},
     our_train={"temperature": "4", "ca": "off", "batch-size": "10", "weight-decay": "0.1"},
     temperatures=("20", "4"),
     fit=("--epochs", "60", "--seed", "0"),
