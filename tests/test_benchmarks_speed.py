@@ -45,6 +45,15 @@ def test_training_beside_the_bare_step(tmp_path):
     assert min(parts.values()) > 0
 
 
+def test_precisions_and_layouts_take_turns(tmp_path):
+    case = measured("step_precision.py", "--case", "convnet,8,4", "--rounds", 1, data=tmp_path)
+    assert case["case"] == "convnet,8,4"
+    assert set(case["milliseconds"]) == {
+        f"{precision}, {layout}" for precision in ("float32", "bfloat16") for layout in ("contiguous", "channels last")
+    }
+    assert min(case["milliseconds"].values()) > 0
+
+
 def test_recovering_beside_the_bare_passes(tmp_path):
     options = ("--only", "cifar_resnet20-32px-10", "--rounds", 1, "--iterations", 1, "--json")
     done = run(*options, script="recover_speed.py", data=tmp_path)
