@@ -107,6 +107,7 @@ CANDIDATES = (
     Candidate("lowrank", 64, 3, 0.25),
     Candidate("lowrank", 64, 4, 0.25),
     *(Candidate("lowrank", 64, bits, 0.25, {**_T4, **_SMALLER_BATCHES}) for bits in (4, 5, 6, 7)),
+    Candidate("dense", None, 16, 0, _ALL_EPOCHS),
     *(Candidate("lowrank", 64, bits, 1, _ALL_EPOCHS) for bits in (4, 5, 6)),
     *(Candidate("lowrank", 64, bits, 0.25, _ALL_EPOCHS) for bits in (4, 5, 6)),
     Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "temperature": "8"}),
