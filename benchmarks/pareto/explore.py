@@ -110,7 +110,8 @@ CANDIDATES = (
     Candidate("dense", None, 16, 0, _ALL_EPOCHS),
     *(Candidate("lowrank", 64, bits, 1, _ALL_EPOCHS) for bits in (4, 5, 6)),
     *(Candidate("lowrank", 64, bits, 0.25, _ALL_EPOCHS) for bits in (4, 5, 6)),
-    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "temperature": "8"}),
+    *(Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "temperature": each}) for each in ("8", "20")),
+    *(Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "temperature": each}, "all") for each in ("4", "20")),
     Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "weight_decay": 0.01}),
     Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "lr": 0.002}),
 )
