@@ -114,6 +114,7 @@ CANDIDATES = (
     *(Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "temperature": each}, "all") for each in ("4", "20")),
     Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "weight_decay": 0.01}),
     Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "lr": 0.002}),
+    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "batch_size": 5, "lr": 0.003}),
 )
 
 
