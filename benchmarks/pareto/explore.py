@@ -112,9 +112,9 @@ CANDIDATES = (
     *(Candidate("lowrank", 64, bits, 0.25, _ALL_EPOCHS) for bits in (4, 5, 6)),
     *(Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "temperature": each}) for each in ("8", "20")),
     *(Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "temperature": each}, "all") for each in ("4", "20")),
-    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "weight_decay": 0.01}),
-    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "lr": 0.002}),
-    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "batch_size": 5, "lr": 0.003}),
+    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "batch_size": 5, "lr": 0.003}, "all"),
+    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "weight_decay": 0.01}, "all"),
+    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "lr": 0.002}, "all"),
 )
 
 
