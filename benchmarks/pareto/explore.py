@@ -115,6 +115,7 @@ CANDIDATES = (
     Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "batch_size": 5, "lr": 0.003}, "all"),
     Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "weight_decay": 0.01}, "all"),
     Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "lr": 0.002}, "all"),
+    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "batch_size": 20}, "all"),
 )
 
 
