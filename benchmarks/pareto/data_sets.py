@@ -213,3 +213,9 @@ DATA_SETS = (
     _TINY200_64,
     _IN1K,
 )
+
+
+def data_set(name: str) -> DataSet:
+    """The one of that name."""
+    (found,) = (data for data in DATA_SETS if data.name == name)
+    return found

@@ -21,7 +21,7 @@ import ray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_sets import DATA_SETS
+from data_sets import data_set
 from pareto import RESULTS, file_name
 from rows import all_bytes
 from student_jobs import on_one_cpu, write_as_they_finish
@@ -39,7 +39,7 @@ from lpqld.student import Student
 from lpqld.training import train
 from sweeps.cluster import cluster, use_assigned_resources
 
-(_DATA,) = (data for data in DATA_SETS if data.name == "tiny200-10")
+_DATA = data_set("tiny200-10")
 _FACTOR = 80
 _EPOCHS, _SEED = _DATA.epochs // 2, 1  # half of what the rows have: half the time
 _EACH = 4  # of so many validation images, one is looked at
@@ -83,8 +83,8 @@ _RECIPE = Recipe(architecture="cifar_resnet20", epochs=_EPOCHS, batch_size=50, l
 _SMALL_BATCHES: dict[str, Any] = {"batch_size": 20}
 _SMALLER_BATCHES: dict[str, Any] = {"batch_size": 10, "weight_decay": 0.1}
 _T4, _T2 = {"temperature": "4"}, {"temperature": "2"}
-# Fewer labels are seen more often in more epochs: what is best in half of them need not be in all.
-_ALL_EPOCHS: dict[str, Any] = {**_T4, **_SMALLER_BATCHES, "epochs": _DATA.epochs}
+# With all epochs. Fewer labels are seen more often in more: what is best in half of them need not be in all.
+_AS_ROWS: dict[str, Any] = {**_T4, **_SMALLER_BATCHES, "epochs": _DATA.epochs}
 CANDIDATES = (
     Candidate("dense", None, 16, 0, source="all"),
     Candidate("dense", None, 3, 1),
@@ -107,15 +107,15 @@ CANDIDATES = (
     Candidate("lowrank", 64, 3, 0.25),
     Candidate("lowrank", 64, 4, 0.25),
     *(Candidate("lowrank", 64, bits, 0.25, {**_T4, **_SMALLER_BATCHES}) for bits in (4, 5, 6, 7)),
-    Candidate("dense", None, 16, 0, _ALL_EPOCHS),
-    *(Candidate("lowrank", 64, bits, 1, _ALL_EPOCHS) for bits in (4, 5, 6)),
-    *(Candidate("lowrank", 64, bits, 0.25, _ALL_EPOCHS) for bits in (4, 5, 6)),
-    *(Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "temperature": each}) for each in ("8", "20")),
-    *(Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "temperature": each}, "all") for each in ("4", "20")),
-    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "batch_size": 5, "lr": 0.003}, "all"),
-    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "weight_decay": 0.01}, "all"),
-    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "lr": 0.002}, "all"),
-    Candidate("lowrank", 64, 5, 1, {**_ALL_EPOCHS, "batch_size": 20}, "all"),
+    Candidate("dense", None, 16, 0, _AS_ROWS),
+    *(Candidate("lowrank", 64, bits, 1, _AS_ROWS) for bits in (4, 5, 6)),
+    *(Candidate("lowrank", 64, bits, 0.25, _AS_ROWS) for bits in (4, 5, 6)),
+    *(Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "temperature": each}) for each in ("8", "20")),
+    *(Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "temperature": each}, "all") for each in ("4", "20")),
+    Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 5, "lr": 0.003}, "all"),
+    Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "weight_decay": 0.01}, "all"),
+    Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "lr": 0.002}, "all"),
+    Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 20}, "all"),
 )
 
 

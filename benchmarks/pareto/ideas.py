@@ -23,7 +23,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_sets import DATA_SETS, DataSet
+from data_sets import DATA_SETS, DataSet, data_set
 from idea_labels import Given, bits_by_difficulty, diverse_crops, of_two_teachers
 from idea_losses import compensated, plain_where_hard, reversed_kl, squared_error, with_cross_entropy
 from idea_targets import FrozenBatches, HardInTheMiddle, TemperaturePerClass, TemperaturePerLabel
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is there, in Markdown, and stop")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-pareto")
     arguments = parser.parse_args()
-    (data,) = (data for data in DATA_SETS if data.name == arguments.data)
+    data = data_set(arguments.data)
     chosen = [idea for idea in IDEAS if idea.name.startswith(tuple(arguments.only or [""]))]
     if not arguments.table:
         run(data, chosen, arguments.cache / data.folder, arguments.seeds)

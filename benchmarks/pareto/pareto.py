@@ -23,7 +23,7 @@ import ray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from commands import lpqld
-from data_sets import DATA_SETS, DataSet
+from data_sets import DATA_SETS, DataSet, data_set
 from label_students import cpu_name, versions
 from rows import Row, rows_of
 
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is there, in Markdown, and stop")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-pareto")
     arguments = parser.parse_args()
-    (data,) = (data for data in DATA_SETS if data.name == arguments.data)
+    data = data_set(arguments.data)
     data = replace(data, epochs=arguments.epochs or data.epochs)
     rows = {row.name: row for row in rows_of(data)}
     chosen = [

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_sets import DATA_SETS, DataSet
+from data_sets import DATA_SETS, DataSet, data_set
 from ideas import IDEAS, path_of
 from pareto import result_file
 from rows import Row, all_bytes, rows_of
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="a folder for the figures")
     parser.add_argument("--mlflow", type=Path, metavar="ROOT", help="log every row to an experiment under ROOT")
     arguments = parser.parse_args()
-    (data,) = (data for data in DATA_SETS if data.name == arguments.data)
+    data = data_set(arguments.data)
     data = replace(data, epochs=arguments.epochs or data.epochs)
     found = {row.name: (row, read(data, row)) for row in rows_of(data) if result_file(data, row).exists()}
     result = result_of(data, found)
