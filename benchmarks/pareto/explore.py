@@ -116,6 +116,10 @@ CANDIDATES = (
     Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "weight_decay": 0.01}, "all"),
     Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "lr": 0.002}, "all"),
     Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 20}, "all"),
+    Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 50}, "all"),
+    Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 20, "temperature": "8"}, "all"),
+    Candidate("lowrank", 64, 4, 1, {**_AS_ROWS, "batch_size": 20}, "all"),
+    Candidate("lowrank", 64, 5, 0.25, {**_AS_ROWS, "batch_size": 20}, "all"),
 )
 
 
