@@ -34,6 +34,7 @@ class DataSet:
         ours: options of `lpqld compress` of our rows.
         more: options over `ours` where there are `_MANY` bytes of labels an image.
         few: options over `ours` in rows of their own, of the fewest bytes.
+        our_source: the label set that our rows are made from.
         our_train: options of `lpqld train` of our rows.
         temperatures: constant ones of students of all labels.
         fit: options of `lpqld teacher fit`; none where the teacher is there.
@@ -56,6 +57,7 @@ class DataSet:
     recipe: Mapping[str, str]
     ours: Mapping[str, str]
     more: Mapping[str, str]
+    our_source: str
     our_train: Mapping[str, str]
     temperatures: tuple[str, ...]
     fit: tuple[str, ...] = ()
@@ -135,6 +137,7 @@ _CIFAR10 = DataSet(
     recipe={"arch": "cifar_resnet20", "batch-size": "20", "lr": "0.004"},
     ours={"codec": "topk", "k": "10", "bits": "3"},
     more={"bits": "4"},
+    our_source="mixup",
     our_train={"temperature": "100", "ca": "off", "batch-size": "10", "weight-decay": "0.1"},
     temperatures=("20", "8", "4", "2", "1"),
     few={"codec": "topk-share", "k": "3"},
@@ -153,9 +156,10 @@ _TINY200 = DataSet(
     size=32,
     crop=0.25,
     recipe={"arch": "cifar_resnet20", "batch-size": "50", "lr": "0.004"},
-    ours={"codec": "lowrank", "k": "64", "bits": "7"},
+    ours={"codec": "lowrank", "k": "64", "bits": "5"},
     more={},
-    our_train={"temperature": "4", "ca": "off", "batch-size": "10", "weight-decay": "0.1"},
+    our_source="all",
+    our_train={"temperature": "4", "ca": "off", "batch-size": "20", "weight-decay": "0.1"},
     temperatures=("20", "4"),
     fit=("--epochs", "60", "--seed", "0"),
     only=frozenset(
@@ -201,6 +205,7 @@ _IN1K = DataSet(
     recipe={"arch": "resnet18", "batch-size": "128", "lr": "0.001", "resize-ratio": "1.142857"},
     ours={"codec": "topk", "k": "50", "bits": "4"},
     more={},
+    our_source="mixup",
     our_train={"temperature": "20:2:step", "ca": "fit"},
     temperatures=("20",),
 )

@@ -14,7 +14,6 @@ BATCH = 100  # views of a batch in the reference's files
 FACTORS = (40, 80, 200)  # how many times smaller than all labels in the reference's files
 _PAPER_K = {40: 100, 80: 50, 200: 10}  # for 1,000 classes
 _PAPER_TRAIN = {"temperature": "20:2:step", "ca": "paper"}
-_OURS = "mixup"  # the label set that ours are made from
 _SMALL = 40  # the factor at which architectures are compared and things changed one by one
 _SMALL_PAPER = f"LPQLD x{_SMALL}, the paper's setting"
 _ARCHITECTURES = ("convnet", "shufflenet_v2_x1_0", "cifar_resnet56")
@@ -88,7 +87,11 @@ def _baselines(data: DataSet) -> list[Row]:
             Row(f"all labels, T = {temperature}", train=_constant(temperature), reference_bytes=all_bytes(data))
             for temperature in data.temperatures
         ),
-        Row("all labels, T = 20, our views", train=_constant("20"), source=_OURS),
+        *(
+            [Row("all labels, T = 20, our views", train=_constant("20"), source=data.our_source)]
+            if data.our_source != "all"
+            else []
+        ),
         Row("all labels, T = 20, our recipe", train={**data.our_train, **_constant("20")}),
         Row("random real images, one soft label each", train=_constant("1"), source="one", images="real"),
     ]
@@ -135,7 +138,7 @@ def _ours(data: DataSet) -> list[Row]:
                     f"ours x{factor}, {name}",
                     labels=data.ours_at(budget // share),
                     train=data.our_train,
-                    source=_OURS,
+                    source=data.our_source,
                 )
             )
         rows.append(
@@ -144,7 +147,7 @@ def _ours(data: DataSet) -> list[Row]:
                 labels=data.ours,
                 budget_of=f"LPQLD x{factor}, the paper's setting",
                 train=data.our_train,
-                source=_OURS,
+                source=data.our_source,
             )
         )
         if data.few is not None:
@@ -171,7 +174,7 @@ def _variant(
     labels: Mapping[str, str] | None = None,
     train: Mapping[str, str] | None = None,
     group: str = "ablation",
-    source: str = _OURS,
+    source: str | None = None,
 ) -> Row:
     """Ours at the bytes of the paper's labels in our format, but for what is given."""
     whole = labels is not None and "prune-ratio" in labels
@@ -181,7 +184,7 @@ def _variant(
         labels={**data.ours, **(labels or {})},
         budget_of=None if whole else _SMALL_PAPER,
         train={**data.our_train, **(train or {})},
-        source=source,
+        source=source or data.our_source,
     )
 
 
@@ -195,7 +198,7 @@ def _ablation(data: DataSet) -> list[Row]:
         _variant(data, "nothing pruned", {"prune-ratio": "0"}),
         _variant(data, "nothing quantized: all logits, fp16", fp16),
         _variant(data, "neither", {"prune-ratio": "0", **fp16}),
-        _variant(data, "cutmix views", source="all"),
+        *(_variant(data, f"{view} views", source=name) for name, view in _VIEWS.items() if name != data.our_source),
         *(_variant(data, f"constant T = {t}", train={"temperature": t}) for t in ("20", "4", "1")),
         *(_variant(data, f"CA {ca}", train={"ca": ca}) for ca in ("paper", "fit")),
         *(_variant(data, f"T 20:2:step, CA {ca}", train={**_PAPER_TRAIN, "ca": ca}) for ca in ("paper", "fit")),
@@ -230,11 +233,12 @@ def _joint(data: DataSet) -> list[Row]:
             labels,
             total=data.total,
             train=data.our_train,
-            source=_OURS,
+            source=data.our_source,
         )
     ]
 
 
+_VIEWS = {"all": "cutmix", "mixup": "mixup"}  # of label sets
 _SCHEDULES = ("20:2:step", "20:2:cosine", "2:20:step", "4:1:cosine")
 _SELECT = ("confidence", "low-confidence", "entropy", "low-entropy", "classes")
 _STEPS = (("100", "0.008"), ("20", "0.004"), ("5", "0.003"))
