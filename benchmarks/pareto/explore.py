@@ -118,7 +118,8 @@ CANDIDATES = (
     Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 20}, "all"),
     Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 50}, "all"),
     Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 20, "temperature": "8"}, "all"),
-    Candidate("lowrank", 64, 4, 1, {**_AS_ROWS, "batch_size": 20}, "all"),
+    Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 20, "weight_decay": 0.3}, "all"),
+    *(Candidate("lowrank", 64, bits, 1, {**_AS_ROWS, "batch_size": 20}, "all") for bits in (4, 6)),
     Candidate("lowrank", 64, 5, 0.25, {**_AS_ROWS, "batch_size": 20}, "all"),
 )
 
