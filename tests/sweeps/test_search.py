@@ -112,6 +112,15 @@ class TestSpace:
         _, ours = space.first_points(PaperConfig(k=200), 10, falling)
         assert (ours["shape"], ours["start"], ours["end"], ours["ca"]) == ("cosine", 30.0, 0.5, "fit")
 
+    def test_first_points_take_no_directions_for_the_papers_classes(self, small_shared):
+        wide = replace_k(SEARCH, (2, 3), codec=("lowrank", "topk"), bits=(3, 4, 5, 8))
+        (space,) = spaces_for((6000,), wide, small_shared)
+        paper, ours = space.first_points(PaperConfig(k=200), 10, RECIPE)
+        assert (paper["codec_of_2"], paper["bits_of_2_topk"]) == ("topk", 4)
+        assert (ours["codec_of_3"], ours["bits_of_3_lowrank"]) == ("lowrank", 5)
+        (alone,) = spaces_for((6000,), replace_k(wide, (2, 3), codec=("lowrank",)), small_shared)
+        assert alone.first_points(PaperConfig(k=200), 10, RECIPE)[0]["codec_of_2"] == "lowrank"
+
     def test_first_point_is_the_papers_temperature(self, small_shared):
         search = budget_search(small_shared)
         first = search.suggest("a")
