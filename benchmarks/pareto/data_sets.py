@@ -14,6 +14,27 @@ _MANY = 100
 
 
 @dataclass(frozen=True)
+class Views:
+    """Of a label set with a view of every image for each epoch.
+
+    Attributes:
+        mix: of pairs of images.
+        crop: the smallest part of an image that is shown; none for the data set's.
+    """
+
+    mix: str
+    crop: float | None = None
+
+    def settings(self, crop: float) -> str:
+        """As YAML has them, with a data set's crop where there is none."""
+        return f"{{crop_scale: [{self.crop or crop}, 1.0], flip: true, mix: {self.mix}}}"
+
+
+# "all" as SRe2L, LPLD and LPQLD have them.
+VIEWS = {"all": Views("cutmix"), "mixup": Views("mixup"), "near": Views("cutmix", 0.08), "far": Views("cutmix", 0.5)}
+
+
+@dataclass(frozen=True)
 class DataSet:
     """What a table is measured on. Paths are relative to the table's folder, or begin with `{data}`.
 
@@ -81,15 +102,12 @@ class DataSet:
 
     def settings(self) -> dict[str, str]:
         """Settings that no preset has, by the file that they are written to, beside the images."""
-        crops = f"crop_scale: [{self.crop}, 1.0], flip: true"
         # docs/recover.md tells why 200 classes need another one.
         balance = "crop_scale: [0.5, 1.0], bn_weight: 0.005"
         return {
             # One soft label of each image as it is.
             "whole.yaml": "views: {crop_scale: [1.0, 1.0], crop_ratio: [1.0, 1.0], flip: false, mix: none}\n",
-            # As SRe2L, LPLD and LPQLD have them, and as we do.
-            "cutmix.yaml": f"views: {{{crops}, mix: cutmix}}\n",
-            "mixup.yaml": f"views: {{{crops}, mix: mixup}}\n",
+            **{f"{name}.yaml": f"views: {views.settings(self.crop)}\n" for name, views in VIEWS.items()},
             "tiny200.yaml": f"base: cifar10\nrecover: {{{balance}}}\n",
             "tiny200-short.yaml": f"base: cifar10\nrecover: {{{balance}, iterations: 400}}\n",
         }
@@ -102,14 +120,13 @@ class DataSet:
                 *("synthesize", "--images", self.train, "--size", str(self.size), *known),
                 *("--preset", self.preset, "--ipc", str(self.ipc), "--out", "images"),
             ],
-            "all": [
-                *("relabel", "--images", "images", *known, "--preset", "cutmix.yaml"),
-                *("--views", str(self.epochs), "--out", "all"),
-            ],
-            "mixup": [
-                *("relabel", "--images", "images", *known, "--preset", "mixup.yaml"),
-                *("--views", str(self.epochs), "--out", "mixup"),
-            ],
+            **{
+                name: [
+                    *("relabel", "--images", "images", *known, "--preset", f"{name}.yaml"),
+                    *("--views", str(self.epochs), "--out", name),
+                ]
+                for name in VIEWS
+            },
             "one": [
                 *("relabel", "--images", self.train, "--size", str(self.size), "--ipc", str(self.ipc), *known),
                 *("--preset", "whole.yaml", "--views", "1", "--out", "one"),

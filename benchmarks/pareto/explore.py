@@ -22,7 +22,7 @@ import ray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_sets import data_set
-from pareto import RESULTS, file_name
+from pareto import RESULTS, Table, file_name
 from rows import all_bytes
 from student_jobs import on_one_cpu, write_as_they_finish
 
@@ -107,7 +107,7 @@ CANDIDATES = (
     Candidate("lowrank", 64, 3, 0.25),
     Candidate("lowrank", 64, 4, 0.25),
     *(Candidate("lowrank", 64, bits, 0.25, {**_T4, **_SMALLER_BATCHES}) for bits in (4, 5, 6, 7)),
-    Candidate("dense", None, 16, 0, _AS_ROWS),
+    Candidate("dense", None, 16, 0, {**_AS_ROWS, "batch_size": 20}, "all"),
     *(Candidate("lowrank", 64, bits, 1, _AS_ROWS) for bits in (4, 5, 6)),
     *(Candidate("lowrank", 64, bits, 0.25, _AS_ROWS) for bits in (4, 5, 6)),
     *(Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "temperature": each}) for each in ("8", "20")),
@@ -119,6 +119,8 @@ CANDIDATES = (
     Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 50}, "all"),
     Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 20, "temperature": "8"}, "all"),
     Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 20, "weight_decay": 0.3}, "all"),
+    Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 20, "lr": 0.008}, "all"),
+    *(Candidate("lowrank", 64, 5, 1, {**_AS_ROWS, "batch_size": 20}, source) for source in ("near", "far")),
     *(Candidate("lowrank", 64, bits, 1, {**_AS_ROWS, "batch_size": 20}, "all") for bits in (4, 6)),
     Candidate("lowrank", 64, 5, 0.25, {**_AS_ROWS, "batch_size": 20}, "all"),
 )
@@ -136,16 +138,18 @@ def main() -> None:
         print(fidelity(LabelSet.open(arguments.cache / _DATA.folder / "mixup").labels))
         return
     if not arguments.table:
-        run([candidate for candidate in chosen if not path_of(candidate).exists()], arguments.cache / _DATA.folder)
+        run([candidate for candidate in chosen if not path_of(candidate).exists()], arguments.cache)
     print(markdown(chosen))
 
 
-def run(pending: Sequence[Candidate], folder: Path) -> None:
+def run(pending: Sequence[Candidate], cache: Path) -> None:
     """A training of each."""
-    images = ImageSet.open(folder / "images")
-    known = _DATA.opened(_DATA.val, images)
-    masters = {source: LabelSet.open(folder / source).labels for source in {each.source for each in pending}}
+    folder, sources = cache / _DATA.folder, {each.source for each in pending}
     with cluster(None):
+        Table(_DATA, folder, ray.get_runtime_context().gcs_address, seeds=1).prepare(cache / _DATA.name, sources)
+        images = ImageSet.open(folder / "images")
+        known = _DATA.opened(_DATA.val, images)
+        masters = {source: LabelSet.open(folder / source).labels for source in sources}
         train_one, running = on_one_cpu(student), {}
         shared = ray.put((images, known.take(np.arange(0, known.num_images, _EACH))))
         for candidate in pending:

@@ -23,7 +23,7 @@ import ray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from commands import lpqld
-from data_sets import DATA_SETS, DataSet, data_set
+from data_sets import DATA_SETS, VIEWS, DataSet, data_set
 from label_students import cpu_name, versions
 from rows import Row, rows_of
 
@@ -33,8 +33,7 @@ from sweeps.cluster import cluster
 from sweeps.result import Accuracy
 
 RESULTS = Path(__file__).resolve().parent / "results"
-_OF_EPOCHS = ("all", "mixup")  # label sets with a view of each image for every epoch
-_LABEL_SETS = (*_OF_EPOCHS, "one")
+_LABEL_SETS = (*VIEWS, "one")
 
 
 def main() -> None:
@@ -96,7 +95,7 @@ class Table:
             if made in _LABEL_SETS and made not in sources:
                 continue
             link = self.folder / made
-            if made in _OF_EPOCHS:
+            if made in VIEWS:
                 if not (link / "manifest.json").exists():
                     lpqld(command, self.folder)
                 continue

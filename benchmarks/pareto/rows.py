@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from data_sets import DataSet
+from data_sets import VIEWS, DataSet
 
 from sweeps.config import PaperConfig
 from sweeps.reference import reference_bytes
@@ -198,7 +198,11 @@ def _ablation(data: DataSet) -> list[Row]:
         _variant(data, "nothing pruned", {"prune-ratio": "0"}),
         _variant(data, "nothing quantized: all logits, fp16", fp16),
         _variant(data, "neither", {"prune-ratio": "0", **fp16}),
-        *(_variant(data, f"{view} views", source=name) for name, view in _VIEWS.items() if name != data.our_source),
+        *(
+            _variant(data, f"{VIEWS[name].mix} views", source=name)
+            for name in ("all", "mixup")
+            if name != data.our_source
+        ),
         *(_variant(data, f"constant T = {t}", train={"temperature": t}) for t in ("20", "4", "1")),
         *(_variant(data, f"CA {ca}", train={"ca": ca}) for ca in ("paper", "fit")),
         *(_variant(data, f"T 20:2:step, CA {ca}", train={**_PAPER_TRAIN, "ca": ca}) for ca in ("paper", "fit")),
@@ -238,7 +242,6 @@ def _joint(data: DataSet) -> list[Row]:
     ]
 
 
-_VIEWS = {"all": "cutmix", "mixup": "mixup"}  # of label sets
 _SCHEDULES = ("20:2:step", "20:2:cosine", "2:20:step", "4:1:cosine")
 _SELECT = ("confidence", "low-confidence", "entropy", "low-entropy", "classes")
 _STEPS = (("100", "0.008"), ("20", "0.004"), ("5", "0.003"))
