@@ -96,10 +96,10 @@ class Table:
                 continue
             link = self.folder / made
             if made in VIEWS:
-                if not (link / "manifest.json").exists():
+                if not finished(link):
                     lpqld(command, self.folder)
                 continue
-            if not (shared / made).exists():
+            if not finished(shared / made):
                 lpqld(command, shared)
             if not link.is_symlink():
                 link.symlink_to(shared.absolute() / made)
@@ -146,6 +146,11 @@ class Table:
             "versions": versions(),
         }
         write_atomically(path, json.dumps(document, indent=2).encode())
+
+
+def finished(path: Path) -> bool:
+    """Whether a file, a label set or an image set is there, and not a part of it: the commands go on from that."""
+    return path.is_file() or (path / "manifest.json").exists() or any(path.glob("*.parquet"))
 
 
 def options_of(options: Mapping[str, str]) -> list[str]:
