@@ -33,6 +33,11 @@ class Views:
 # "all" as SRe2L, LPLD and LPQLD have them.
 VIEWS = {"all": Views("cutmix"), "mixup": Views("mixup"), "near": Views("cutmix", 0.08), "far": Views("cutmix", 0.5)}
 
+# Label sets with a view of every image for each epoch.
+TWO = "two"  # by a second teacher, too, where the first is fitted
+OF_EPOCHS = (*VIEWS, TWO)
+SECOND = "second.safetensors"
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -134,8 +139,16 @@ class DataSet:
         }
         if not self.fit:
             return commands
-        fit = ["teacher", "fit", "--images", self.train, "--eval", self.test, "--arch", self.teacher_arch]
-        return {self.teacher: [*fit, "--size", str(self.size), "--out", self.teacher, *self.fit], **commands}
+        fits = {
+            out: [
+                *("teacher", "fit", "--images", self.train, "--eval", self.test, "--arch", self.teacher_arch),
+                *("--size", str(self.size), "--out", out, *self.fit, "--seed", seed),
+            ]
+            for out, seed in ((self.teacher, "0"), (SECOND, "1"))
+        }
+        both = ["relabel", "--images", "images", "--teacher", f"{self.teacher},{SECOND}", "--arch", self.teacher_arch]
+        two = [*both, "--preset", f"{self.our_source}.yaml", "--views", str(self.epochs), "--out", TWO]
+        return {**fits, **commands, TWO: two}
 
 
 _CIFAR10 = DataSet(
@@ -178,7 +191,7 @@ _TINY200 = DataSet(
     our_source="all",
     our_train={"temperature": "4", "ca": "off", "batch-size": "20", "weight-decay": "0.1"},
     temperatures=("20", "4"),
-    fit=("--epochs", "60", "--seed", "0"),
+    fit=("--epochs", "60"),
     only=frozenset(
         {
             "hard labels",
@@ -192,6 +205,7 @@ _TINY200 = DataSet(
             "ours x80, the paper's bytes",
             "ours x80, a quarter of the paper's bytes",
             "ours x80, the paper's labels' bytes in our format",
+            "ours x80, the paper's bytes, two teachers",
         }
     ),
 )

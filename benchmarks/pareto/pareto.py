@@ -23,7 +23,7 @@ import ray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from commands import lpqld
-from data_sets import DATA_SETS, VIEWS, DataSet, data_set
+from data_sets import DATA_SETS, OF_EPOCHS, SECOND, TWO, DataSet, data_set
 from label_students import cpu_name, versions
 from rows import Row, rows_of
 
@@ -33,7 +33,7 @@ from sweeps.cluster import cluster
 from sweeps.result import Accuracy
 
 RESULTS = Path(__file__).resolve().parent / "results"
-_LABEL_SETS = (*VIEWS, "one")
+_LABEL_SETS = (*OF_EPOCHS, "one")
 
 
 def main() -> None:
@@ -92,10 +92,10 @@ class Table:
             for name, text in self.data.settings().items():
                 (folder / name).write_text(text)
         for made, command in self.data.preparation().items():
-            if made in _LABEL_SETS and made not in sources:
+            if (made in _LABEL_SETS and made not in sources) or (made == SECOND and TWO not in sources):
                 continue
             link = self.folder / made
-            if made in VIEWS:
+            if made in OF_EPOCHS:
                 if not finished(link):
                     lpqld(command, self.folder)
                 continue

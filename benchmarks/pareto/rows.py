@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from data_sets import VIEWS, DataSet
+from data_sets import TWO, VIEWS, DataSet
 
 from sweeps.config import PaperConfig
 from sweeps.reference import reference_bytes
@@ -141,6 +141,8 @@ def _ours(data: DataSet) -> list[Row]:
                     source=data.our_source,
                 )
             )
+        if data.fit:
+            rows.append(replace(rows[-2], name=f"{rows[-2].name}, two teachers", source=TWO))
         rows.append(
             Row(
                 f"ours x{factor}, the paper's labels' bytes in our format",
