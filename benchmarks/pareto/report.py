@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_sets import DATA_SETS, DataSet, data_set
 from ideas import IDEAS, path_of
