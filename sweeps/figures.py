@@ -197,12 +197,17 @@ def _ticks(low: float, high: float) -> list[float]:
     return [digit * 10.0**decade for decade in decades for digit in step if low <= digit * 10.0**decade <= high]
 
 
+def _times(ratio: float) -> str:
+    """To four digits, and never with an exponent: "100,000×"."""
+    return f"{float(f'{ratio:.4g}'):,.10g}×"
+
+
 def _ratio_axis(axes: Axes, all_label_bytes: int, low: float, high: float) -> None:
     """The upper axis: how many times smaller than all labels."""
     upper = axes.secondary_xaxis("top", functions=(lambda x: x, lambda x: x))
     ratios = _ticks(all_label_bytes / high, all_label_bytes / low)
     upper.xaxis.set_major_locator(FixedLocator([all_label_bytes / ratio for ratio in ratios]))
-    upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{all_label_bytes / value:.4g}×"))
+    upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _times(all_label_bytes / value)))
     upper.xaxis.set_minor_locator(NullLocator())
     upper.set_xlabel("times smaller than all labels", color=GREY, fontsize=9)
     upper.tick_params(colors=GREY, labelsize=8.5)

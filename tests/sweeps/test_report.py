@@ -133,6 +133,14 @@ def test_byte_axis_is_in_bytes() -> None:
     assert {"10 KB", "100 KB", "1 MB"} <= set(formatted)
 
 
+def test_ratio_axis_has_no_exponents() -> None:
+    few = point("few", 1_000, 1_000, [0.5], 0.5)
+    result = SweepResult(**{**vars(sweep()), "points": (few,), "all_label_bytes": 100_000_000})
+    (upper,) = report.figure(result).axes[0].child_axes
+    formatted = [upper.xaxis.get_major_formatter()(tick, 0) for tick in upper.get_xticks()]
+    assert {"100,000×", "1,000×", "100×"} <= set(formatted)
+
+
 @pytest.mark.parametrize("num_points", [0, 1], ids=["no points", "one point"])
 def test_report_of_little_is_still_a_report(num_points: int, tmp_path: Path) -> None:
     full = sweep()
