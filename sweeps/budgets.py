@@ -65,14 +65,12 @@ class Space:
 
         The paper's k are classes: no directions of a low rank, where there are others.
         """
-        kept = self._kept
-        of_classes = sorted({k for name, k, _ in self.codecs if name != LowRank.name}) or kept
-        nearest = min(of_classes, key=lambda k: abs(k - paper.k_for(num_classes)))
-        names = self._names(nearest)
-        name = next((name for name in names if name != LowRank.name), names[0])
+        of_classes = [codec for codec in self.codecs if codec[0] != LowRank.name] or self.codecs
+        wanted, largest = paper.k_for(num_classes), self._kept[-1]
+        name, nearest, _ = min(of_classes, key=lambda codec: (abs(codec[1] - wanted), codec[1]))
         points = [
             self._point(name, nearest, paper.temperature, recipe),
-            self._point(self._names(kept[-1])[0], kept[-1], recipe.temperature, recipe),
+            self._point(self._names(largest)[0], largest, recipe.temperature, recipe),
         ]
         return points[:1] if points[0] == points[1] else points
 
