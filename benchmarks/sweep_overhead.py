@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import logging
+import math
 import os
 import statistics
 import sys
@@ -100,7 +101,7 @@ def measure(shared: Shared, epochs: int, trials: int) -> dict:
         start = time.perf_counter()
         data = ViewDataset(shared.images, labels, _CPU)
         student = Student(recipe, shared.images.num_classes, 0)
-        every = max(1, epochs // NUM_RUNGS)
+        every = math.ceil(epochs / NUM_RUNGS)
         for _ in train(student, data, recipe, seed=0, validation=shared.validation, evaluate_every=every):
             pass
         bare.append(time.perf_counter() - start)

@@ -1,10 +1,13 @@
 """The `lpqld` command."""
 
+import os
+import sys
 from typing import Annotated
 
 import typer
 
 from cli import inspect, interop, labels, results, study, sweep, synthesize, train
+from cli.output import INTERRUPTED
 from lpqld.version import __version__
 
 app = typer.Typer(
@@ -51,7 +54,15 @@ app.command()(results.ui)
 
 def main() -> None:
     """Entry point of the `lpqld` script."""
-    app()
+    try:
+        app()
+    except SystemExit as ending:
+        if ending.code != INTERRUPTED:
+            raise
+        # Libraries that were interrupted anywhere may wait for ever while Python ends; what is finished is on disk.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

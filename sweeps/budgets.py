@@ -11,17 +11,19 @@ from typing import Any
 
 import optuna
 from optuna.trial import TrialState
+from ray.tune.result import TRAINING_ITERATION
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from lpqld.codec import LowRank
-from lpqld.errors import ConfigError
+from lpqld.errors import ConfigError, DataError
 from lpqld.recipe import Recipe
 from lpqld.sizes import format_bytes
+from lpqld.store import write_atomically
 from lpqld.temperature import CONSTANT, schedule_parts
 from sweeps.choice import PLAIN, Choice, Shared, smallest_budget
 from sweeps.config import PaperConfig, SearchConfig
-from sweeps.trial import NUM_RUNGS
+from sweeps.trial import NUM_RUNGS, TrialResult
 
 METRIC, MODE = "val_accuracy", "max"
 _FIRST_BITS, _FIRST_LOW_RANK_BITS, _FIRST_END = 4, 5, 2.0  # what docs/findings.md found best
@@ -197,13 +199,52 @@ class BudgetSearch(Searcher):
             self._studies[space.budget] = study
         self._num_first = {space.budget: len(points) for space, points in zip(spaces, first_points, strict=True)}
         self._asked: dict[str, tuple[int, int]] = {}  # budget, and number in its study, by Tune's trial id
+        self._again: list[tuple[int, int]] = []  # those that were interrupted
+        self._path: Path | None = None
+
+    def kept_at(self, path: Path) -> BudgetSearch:
+        """Keep every suggestion and every end of a trial at `path`, and go on from what is there.
+
+        Tune's own snapshots are no substitute: they are copied while the next one is written, so a kill may leave half
+        of one, and what was suggested since the last is lost.
+
+        Raises:
+            DataError: the file there is damaged.
+        """
+        if path.is_file():
+            try:
+                self.restore(str(path))
+            except Exception as error:  # a damaged pickle can raise anything
+                raise DataError(
+                    f"{path}: not the state of a search ({type(error).__name__}: {error}). Delete it: the search "
+                    f"begins anew, and trials of before that it chooses again are read, not repeated"
+                ) from error
+        self._path = path
+        return self
+
+    @property
+    def ended(self) -> list[Choice]:
+        """The choices of all trials that ended, of one budget after another."""
+        return [
+            choice_of({**trial.params, "budget": budget})
+            for budget, study in self._studies.items()
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        ]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every trial of every budget ended."""
+        return len(self.ended) >= self._trials * len(self._studies)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial of the budget that has had the fewest."""
+        """The next trial of the budget that has had the fewest, after those that were interrupted."""
+        if self._again:
+            budget, number = self._asked[trial_id] = self._again.pop(0)
+            return {**self._studies[budget].trials[number].params, "budget": budget}
         budget = min(self._studies, key=self._num_asked)
         study, num_asked = self._studies[budget], self._num_asked(budget)
         if num_asked >= self._trials:
-            return Searcher.FINISHED
+            return str(Searcher.FINISHED)
         if self._shares and num_asked >= self._num_first[budget] and num_asked % 3 == 2:
             shared = self._best_of_others(budget)
             if shared is not None:
@@ -211,6 +252,7 @@ class BudgetSearch(Searcher):
         trial = study.ask()
         self._spaces[budget](trial)
         self._asked[trial_id] = budget, trial.number
+        self._keep()
         return {**trial.params, "budget": budget}
 
     def _num_asked(self, budget: int) -> int:
@@ -236,14 +278,21 @@ class BudgetSearch(Searcher):
         if result is not None and not error and trial_id in self._asked:
             budget, number = self._asked.pop(trial_id)
             self._studies[budget].tell(number, result[METRIC])
+            self._keep()
 
     def save(self, checkpoint_path: str) -> None:
-        """Everything that a resumed search needs."""
-        Path(checkpoint_path).write_bytes(pickle.dumps(self.__dict__))
+        """Everything that a resumed search needs, whole or not at all."""
+        state = {"studies": self._studies, "unfinished": [*self._again, *self._asked.values()]}
+        write_atomically(Path(checkpoint_path), pickle.dumps(state))
 
     def restore(self, checkpoint_path: str) -> None:
-        """The inverse of `save`; the file is one that this sweep wrote."""
-        self.__dict__.update(pickle.loads(Path(checkpoint_path).read_bytes()))
+        """The inverse of `save`: trials that had not ended are suggested again, first; the file is this sweep's own."""
+        state = pickle.loads(Path(checkpoint_path).read_bytes())
+        self._studies, self._again, self._asked = state["studies"], state["unfinished"], {}
+
+    def _keep(self) -> None:
+        if self._path is not None:
+            self.save(str(self._path))
 
 
 class BudgetScheduler(FIFOScheduler):
@@ -274,10 +323,18 @@ class BudgetScheduler(FIFOScheduler):
         """Its last value counts at the rung that it reached."""
         self._halving[trial.config["budget"]].on_trial_complete(tune_controller, trial, result)
 
-    def save(self, checkpoint_path: str) -> None:
-        """Everything that a resumed search needs."""
-        Path(checkpoint_path).write_bytes(pickle.dumps(self.__dict__))
+    def remember(self, result: TrialResult) -> None:
+        """Count a trial that ended before an interruption at the rungs that it reached."""
+        trial = _Ended(result.choice.trial_id, {"budget": result.choice.budget})
+        self.on_trial_add(None, trial)
+        rungs = [metrics.val_accuracy for metrics in result.history if metrics.val_accuracy is not None]
+        for rung, val_accuracy in enumerate(rungs, 1):
+            self.on_trial_result(None, trial, {METRIC: val_accuracy, TRAINING_ITERATION: rung})
 
-    def restore(self, checkpoint_path: str) -> None:
-        """The inverse of `save`; the file is one that this sweep wrote."""
-        self.__dict__.update(pickle.loads(Path(checkpoint_path).read_bytes()))
+
+@dataclass(frozen=True)
+class _Ended:
+    """What ASHA asks of one of Tune's trials."""
+
+    trial_id: str
+    config: dict[str, Any]

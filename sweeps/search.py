@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -27,6 +29,7 @@ from sweeps.trial import TrialResult, result_path, run_trial
 Data: TypeAlias = "ObjectRef[Shared]"
 
 _SEARCH_SEED = 0
+_STATE_FILE = "search.pkl"
 
 
 class _Watch(tune.Callback):
@@ -43,7 +46,7 @@ class _Watch(tune.Callback):
         self._folder = str(folder)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_pickled_error()
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # this process has just written it
         if isinstance(error, RayTaskError) and isinstance(error.cause, LpqldError):
             self.mistakes[self._folder] = error.cause
             raise error.cause  # Tune ends as if it had been killed: the trial is made again when the search is
@@ -53,15 +56,6 @@ class _Watch(tune.Callback):
         listener = self.listeners.get(self._folder)
         if listener is not None and path.is_file():
             listener(TrialResult.load(path))
-
-
-def _mistake_behind(error: BaseException | None) -> LpqldError | None:
-    """A trial's own error behind one of Tune's: now and then it reads its file of the error while that is empty."""
-    while error is not None:
-        if isinstance(error, RayTaskError) and isinstance(error.cause, LpqldError):
-            return error.cause
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _tune_trial(config: dict[str, Any], data: list[Data], folder: str, cpus: float) -> None:
@@ -105,54 +99,61 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Tune would take Ctrl-C for "report what there is": a sweep would go on to confirm a search that was cut short.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    # Tune keeps its state every ten seconds; what it suggested since would be replaced by other trials after a kill -9.
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0"
+    # `BudgetSearch` keeps the search's state. Tune's own snapshots would be copied while the next one is written.
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**9)
     folder = folder.absolute()
     results_folder, tune_folder = folder / TRIALS_FOLDER, folder / "tune"
     results_folder.mkdir(parents=True, exist_ok=True)
     sweep_temporary_files(results_folder)
+    shared = ray.get(data)
+    points = [space.first_points(paper, shared.images.num_classes, shared.recipe) for space in spaces]
+    suggested = BudgetSearch(spaces, config, points, seed).kept_at(folder / _STATE_FILE)
     trainable = tune.with_resources(
         # In a list, the data stay where they are: Tune copies what it is given itself.
         tune.with_parameters(_tune_trial, data=[data], folder=str(results_folder), cpus=wanted.cpus),
         {"cpu": wanted.cpus, "gpu": wanted.gpus},
     )
-    done: set[str] = set()
+    announced: set[str] = set()
 
     def announce(result: TrialResult) -> None:
-        if result.choice.trial_id not in done:
-            done.add(result.choice.trial_id)
+        if result.choice.trial_id not in announced:
+            announced.add(result.choice.trial_id)
             on_result(result)
 
-    callback = _Watch(results_folder)
+    def ended() -> list[TrialResult]:
+        results = [TrialResult.load(result_path(results_folder, choice, _SEARCH_SEED)) for choice in suggested.ended]
+        for result in results:
+            announce(result)
+        return results
+
+    scheduler = BudgetScheduler(tuple(space.budget for space in spaces)) if config.early_stopping else None
+    for result in ended():
+        if scheduler is not None:
+            scheduler.remember(result)
+    if suggested.is_finished:
+        return ended()
     _Watch.listeners[str(results_folder)] = announce
-    if tune.Tuner.can_restore(str(tune_folder / "search")):
-        tuner = tune.Tuner.restore(
-            str(tune_folder / "search"), trainable=trainable, resume_unfinished=True, resume_errored=True
-        )
-    else:
-        shared = ray.get(data)
-        points = [space.first_points(paper, shared.images.num_classes, shared.recipe) for space in spaces]
-        budgets = tuple(space.budget for space in spaces)
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=ConcurrencyLimiter(BudgetSearch(spaces, config, points, seed), concurrent),
-                scheduler=BudgetScheduler(budgets) if config.early_stopping else None,
-                num_samples=config.trials * len(spaces),
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="search",
-                storage_path=str(tune_folder),
-                verbose=0,
-                callbacks=[callback],
-                failure_config=tune.FailureConfig(max_failures=2),
-            ),
-        )
+    shutil.rmtree(tune_folder, ignore_errors=True)  # only what Tune itself noted of an earlier run
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=ConcurrencyLimiter(suggested, concurrent),
+            scheduler=scheduler,
+            num_samples=config.trials * len(spaces),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(tune_folder),
+            verbose=0,
+            callbacks=[_Watch(results_folder)],
+            failure_config=tune.FailureConfig(max_failures=2),
+        ),
+    )
     try:
         grid = tuner.fit()
-    except Exception as error:
-        if mistake := _Watch.mistakes.pop(str(results_folder), None) or _mistake_behind(error):
+    except Exception:
+        if mistake := _Watch.mistakes.pop(str(results_folder), None):
             raise mistake from None
         raise
     if grid.errors:
@@ -160,14 +161,7 @@ def search(
         raise LpqldError(
             f"{len(grid.errors)} trials failed, the first with: {reason}. Finished ones are kept; run the command again"
         )
-    results = []
-    for outcome in grid:
-        if outcome.config is None:
-            continue
-        path = result_path(results_folder, choice_of(outcome.config), _SEARCH_SEED)
-        results.append(TrialResult.load(path))
-        announce(results[-1])
-    return results
+    return ended()
 
 
 @ray.remote(max_retries=2)

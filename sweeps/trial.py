@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -76,7 +77,7 @@ def run_trial(
     Args:
         folder: results are kept here, one JSON file a training.
         with_test: read the test set at the end; only confirmed choices do.
-        on_rung: called `NUM_RUNGS` times with what is known so far, the last time after the result is kept.
+        on_rung: called at most `NUM_RUNGS` times with what is known so far, the last time after the result is kept.
     """
     path = result_path(folder, choice, seed)
     if path.is_file():
@@ -95,7 +96,7 @@ def run_trial(
     else:
         data = ViewDataset.of_recipe(images, chosen.labels, recipe, device)
     student = Student(recipe, images.num_classes, seed)
-    rung = max(1, recipe.epochs // NUM_RUNGS)
+    rung = math.ceil(recipe.epochs / NUM_RUNGS)
     quick = shared.rung_images
     history: list[EpochMetrics] = []
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 import ray
-from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from lpqld.codec import TopK
 from lpqld.compress import encode
-from lpqld.errors import ConfigError
+from lpqld.errors import ConfigError, DataError
 from lpqld.recipe import Recipe
+from lpqld.training import EpochMetrics
 from sweeps.budgets import BudgetScheduler, BudgetSearch, choice_of, spaces_for
 from sweeps.choice import Choice, Shared, choose_labels, smallest_budget
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.resources import TrialResources
-from sweeps.search import _mistake_behind, confirm, search
+from sweeps.search import confirm, search
 from sweeps.trial import TrialResult
 
 BUDGETS = (6000, 2600)
@@ -193,9 +193,40 @@ class TestBudgetSearch:
             search.suggest(f"t{index}")
             search.on_trial_complete(f"t{index}", {"val_accuracy": 0.1 * index, "training_iteration": 10})
         search.save(str(tmp_path / "state"))
-        restored = budget_search(small_shared)
-        restored.restore(str(tmp_path / "state"))
+        restored = budget_search(small_shared).kept_at(tmp_path / "state")
+        assert restored.ended == search.ended
         assert [restored.suggest(f"n{index}") for index in range(6)] == [search.suggest(f"n{i}") for i in range(6)]
+
+    def test_what_was_interrupted_is_suggested_first_and_nothing_is_replaced(self, small_shared, tmp_path):
+        path = tmp_path / "search.pkl"
+        search = budget_search(small_shared).kept_at(path)
+        asked = {f"t{index}": search.suggest(f"t{index}") for index in range(6)}
+        for name in ("t0", "t3"):
+            search.on_trial_complete(name, {"val_accuracy": 0.5})
+        search.on_trial_complete("t5", error=True)
+        restored = budget_search(small_shared).kept_at(path)
+        assert sorted(choice.trial_id for choice in restored.ended) == sorted(
+            choice_of(asked[name]).trial_id for name in ("t0", "t3")
+        )
+        again = [restored.suggest(f"n{index}") for index in range(4)]
+        assert again == [asked[name] for name in ("t1", "t2", "t4", "t5")]
+        assert not restored.is_finished
+        for index in range(4):
+            restored.on_trial_complete(f"n{index}", {"val_accuracy": 0.5})
+        for index in range(10):
+            assert restored.suggest(f"m{index}") not in asked.values()
+            restored.on_trial_complete(f"m{index}", {"val_accuracy": 0.5})
+        assert restored.suggest("more") == BudgetSearch.FINISHED
+        assert restored.is_finished
+        assert len(budget_search(small_shared).kept_at(path).ended) == 16
+
+    def test_a_damaged_state_is_named(self, small_shared, tmp_path):
+        path = tmp_path / "search.pkl"
+        search = budget_search(small_shared).kept_at(path)
+        search.suggest("a")
+        path.write_bytes(path.read_bytes()[:-40])
+        with pytest.raises(DataError, match=r"search\.pkl: not the state of a search .*Delete it"):
+            budget_search(small_shared).kept_at(path)
 
 
 class TestEarlyStopping:
@@ -231,14 +262,17 @@ class TestEarlyStopping:
         result = {"val_accuracy": 0.0, "training_iteration": 10, "finished": True}
         assert scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
 
-    def test_restored_scheduler_remembers_the_rungs(self, tmp_path):
+    def test_trials_of_before_an_interruption_count(self):
         scheduler = BudgetScheduler(BUDGETS)
-        for accuracy in (0.5, 0.6, 0.7):
-            self.decide(scheduler, 2600, accuracy)
-        scheduler.save(str(tmp_path / "state"))
-        restored = BudgetScheduler(BUDGETS)
-        restored.restore(str(tmp_path / "state"))
-        assert self.decide(restored, 2600, 0.1) == TrialScheduler.STOP
+        for index, accuracy in enumerate((0.5, 0.6, 0.7)):
+            history = tuple(
+                EpochMetrics(epoch, 1.0, 1.0, 1.0, 0.1, accuracy if epoch % 2 else None) for epoch in range(8)
+            )
+            choice = Choice("search", budget=2600, temperature=str(index))
+            scheduler.remember(TrialResult(choice, 0, 1, 1, 1, 0.0, accuracy, None, 1.0, True, history))
+        assert self.decide(scheduler, 6000, 0.1) == TrialScheduler.CONTINUE
+        assert self.decide(scheduler, 2600, 0.1) == TrialScheduler.STOP
+        assert self.decide(scheduler, 2600, 0.8) == TrialScheduler.CONTINUE
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -261,7 +295,9 @@ class TestTune:
         pids = {json.loads(line)["pid"] for path in told for line in path.read_text().splitlines()}
         assert len(told) == len(found)
         assert len(pids) <= 2, "a process a trial would cost seconds of imports each"
-        again = self.run(small_shared, tmp_path, [])
+        heard_again: list[TrialResult] = []
+        again = self.run(small_shared, tmp_path, heard_again)
+        assert {result.choice for result in heard_again} == {result.choice for result in found}
         assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()} == files
         assert {result.choice: result.val_accuracy for result in again} == {
             result.choice: result.val_accuracy for result in found
@@ -289,10 +325,3 @@ class TestTune:
             search(data, spaces, SEARCH, PaperConfig(), wanted, tmp_path, seed=0, on_result=print)
         with pytest.raises(ConfigError, match=r"at most 2 CPUs"):
             confirm([Choice("all")], range(1), data, wanted, tmp_path, on_result=print)
-
-
-def test_a_mistake_behind_another_error_of_tune_is_found():
-    mistake, seen = ConfigError("no such network"), EOFError("Ran out of input")
-    seen.__context__ = RayTaskError("train", "its traceback", mistake)
-    assert _mistake_behind(seen) is mistake
-    assert _mistake_behind(ValueError("another")) is None

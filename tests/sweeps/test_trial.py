@@ -31,6 +31,14 @@ class TestTraining:
         assert time.perf_counter() - start < 0.1
         assert TrialResult.load(path) == first
 
+    @pytest.mark.parametrize("epochs", [4, 15, 19])
+    def test_any_number_of_epochs_has_ten_rungs_at_most(self, small_shared, tmp_path, epochs):
+        rungs = []
+        short = replace(small_shared, recipe=replace(small_shared.recipe, epochs=epochs))
+        run_trial(SEARCH, short, 0, tmp_path, device=CPU, on_rung=rungs.append)
+        assert len(rungs) == {4: 4, 15: 8, 19: 10}[epochs], "one more and early stopping would end every trial"
+        assert rungs[-1].finished
+
     def test_seed_alone_decides(self, small_shared, tmp_path):
         results = [
             run_trial(SEARCH, small_shared, seed, tmp_path / name, device=CPU)
