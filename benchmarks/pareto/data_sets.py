@@ -125,13 +125,7 @@ class DataSet:
                 *("synthesize", "--images", self.train, "--size", str(self.size), *known),
                 *("--preset", self.preset, "--ipc", str(self.ipc), "--out", "images"),
             ],
-            **{
-                name: [
-                    *("relabel", "--images", "images", *known, "--preset", f"{name}.yaml"),
-                    *("--views", str(self.epochs), "--out", name),
-                ]
-                for name in VIEWS
-            },
+            **{name: self._relabel(name, self.teacher, name) for name in VIEWS},
             "one": [
                 *("relabel", "--images", self.train, "--size", str(self.size), "--ipc", str(self.ipc), *known),
                 *("--preset", "whole.yaml", "--views", "1", "--out", "one"),
@@ -146,9 +140,14 @@ class DataSet:
             ]
             for out, seed in ((self.teacher, "0"), (SECOND, "1"))
         }
-        both = ["relabel", "--images", "images", "--teacher", f"{self.teacher},{SECOND}", "--arch", self.teacher_arch]
-        two = [*both, "--preset", f"{self.our_source}.yaml", "--views", str(self.epochs), "--out", TWO]
-        return {**fits, **commands, TWO: two}
+        return {**fits, **commands, TWO: self._relabel(self.our_source, f"{self.teacher},{SECOND}", TWO)}
+
+    def _relabel(self, views: str, teacher: str, out: str) -> list[str]:
+        """A view of every image for each epoch."""
+        return [
+            *("relabel", "--images", "images", "--teacher", teacher, "--arch", self.teacher_arch),
+            *("--preset", f"{views}.yaml", "--views", str(self.epochs), "--out", out),
+        ]
 
 
 _CIFAR10 = DataSet(
