@@ -63,7 +63,7 @@ class Space:
         return _codec_in(params) in self.codecs
 
     def first_points(self, paper: PaperConfig, num_classes: int, recipe: Recipe) -> list[dict[str, Any]]:
-        """Where to begin, with our codec: the paper's temperatures at its k, the recipe's own at the largest k.
+        """Where to begin: the paper's k with its temperatures and with the recipe's own, and the largest k with those.
 
         The paper's k are classes: no directions of a low rank, where there are others.
         """
@@ -72,9 +72,10 @@ class Space:
         name, nearest, _ = min(of_classes, key=lambda codec: (abs(codec[1] - wanted), codec[1]))
         points = [
             self._point(name, nearest, paper.temperature, recipe),
+            self._point(name, nearest, recipe.temperature, recipe),
             self._point(self._names(largest)[0], largest, recipe.temperature, recipe),
         ]
-        return points[:1] if points[0] == points[1] else points
+        return [point for index, point in enumerate(points) if point not in points[:index]]
 
     def _point(self, name: str, k: int, temperature: str, recipe: Recipe) -> dict[str, Any]:
         """A trial's parameters, moved to what the search allows."""

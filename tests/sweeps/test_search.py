@@ -103,20 +103,24 @@ class TestSpace:
         wide = SEARCH.model_copy(update={"temperature_start": (4.0, 50.0)})
         (space,) = spaces_for((6000,), wide, small_shared)
         own = Recipe(temperature="100", ca="off", lr=0.1)
-        paper, ours = space.first_points(PaperConfig(k=200), 10, own)
+        at_once = {"shape": "constant", "start": 50.0, "ca": "off", "lr": 0.006}
+        paper, few, ours = space.first_points(PaperConfig(k=200), 10, own)
         assert (paper["k"], paper["shape"], paper["start"], paper["end"]) == (2, "step", 20.0, 2.0)
+        assert few == {"k": 2, "codec_of_2": "topk", "bits_of_2_topk": 4, **at_once}
         codec = {"k": 10, "codec_of_10": "topk", "bits_of_10_topk": 4}
-        assert ours == {**codec, "shape": "constant", "start": 50.0, "ca": "off", "lr": 0.006}
+        assert ours == {**codec, **at_once}
         assert choice_of({**ours, "budget": 6000}).temperature == "50"
         falling = Recipe(temperature="30:0.1:cosine", ca="fit", lr=0.002)
-        _, ours = space.first_points(PaperConfig(k=200), 10, falling)
+        _, _, ours = space.first_points(PaperConfig(k=200), 10, falling)
         assert (ours["shape"], ours["start"], ours["end"], ours["ca"]) == ("cosine", 30.0, 0.5, "fit")
 
     def test_first_points_take_no_directions_for_the_papers_classes(self, small_shared):
         wide = replace_k(SEARCH, (2, 3), codec=("lowrank", "topk"), bits=(3, 4, 5, 8))
         (space,) = spaces_for((6000,), wide, small_shared)
-        paper, ours = space.first_points(PaperConfig(k=200), 10, RECIPE)
-        assert (paper["codec_of_2"], paper["bits_of_2_topk"]) == ("topk", 4)
+        paper, few, ours = space.first_points(PaperConfig(k=200), 10, RECIPE)
+        assert (
+            (paper["codec_of_2"], paper["bits_of_2_topk"]) == (few["codec_of_2"], few["bits_of_2_topk"]) == ("topk", 4)
+        )
         assert (ours["codec_of_3"], ours["bits_of_3_lowrank"]) == ("lowrank", 5)
         (alone,) = spaces_for((6000,), replace_k(wide, (2, 3), codec=("lowrank",)), small_shared)
         assert alone.first_points(PaperConfig(k=200), 10, RECIPE)[0]["codec_of_2"] == "lowrank"
