@@ -80,7 +80,7 @@ def sweep(method: Method, seed: int, cache: Path) -> dict[str, Any]:
     data, root = DATA_SETS[0], cache / "search"
     name = f"{method.name.replace(' ', '-')}-seed{seed}"
     options = {
-        "images": cache / data.name / "images",
+        "images": cache / data.folder / "images",
         "eval": in_place(data.test),
         "val": in_place(data.val),
         "teacher": in_place(data.teacher),
