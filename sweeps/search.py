@@ -15,7 +15,7 @@ from ray import ObjectRef, tune
 from ray.exceptions import RayTaskError
 from ray.tune.search import ConcurrencyLimiter
 
-from lpqld.errors import LpqldError
+from lpqld.errors import DataError, LpqldError
 from lpqld.store import sweep_temporary_files
 from sweeps.budgets import METRIC, BudgetScheduler, BudgetSearch, Space, choice_of
 from sweeps.choice import Choice, Shared
@@ -93,6 +93,7 @@ def search(
 
     Raises:
         LpqldError: a trial failed, with its reason.
+        DataError: what an earlier run kept of the search is damaged or gone.
         ConfigError: no node has room for a trial; or a trial's own, as is a DataError: Tune tries others again, twice.
     """
     concurrent = wanted.at_once(node_resources())
@@ -104,7 +105,8 @@ def search(
     folder = folder.absolute()
     results_folder, tune_folder = folder / TRIALS_FOLDER, folder / "tune"
     results_folder.mkdir(parents=True, exist_ok=True)
-    sweep_temporary_files(results_folder)
+    for interrupted in (folder, results_folder):
+        sweep_temporary_files(interrupted)
     shared = ray.get(data)
     points = [space.first_points(paper, shared.images.num_classes, shared.recipe) for space in spaces]
     suggested = BudgetSearch(spaces, config, points, seed).kept_at(folder / _STATE_FILE)
@@ -121,7 +123,7 @@ def search(
             on_result(result)
 
     def ended() -> list[TrialResult]:
-        results = [TrialResult.load(result_path(results_folder, choice, _SEARCH_SEED)) for choice in suggested.ended]
+        results = [_result_of(choice, results_folder) for choice in suggested.ended]
         for result in results:
             announce(result)
         return results
@@ -162,6 +164,16 @@ def search(
             f"{len(grid.errors)} trials failed, the first with: {reason}. Finished ones are kept; run the command again"
         )
     return ended()
+
+
+def _result_of(choice: Choice, folder: Path) -> TrialResult:
+    path = result_path(folder, choice, _SEARCH_SEED)
+    if not path.is_file():
+        raise DataError(
+            f"{path}: a trial of this search ended and left its result there, which is gone. Put it back, or delete "
+            f"{folder.parent / _STATE_FILE}: the search begins anew with the results that are there"
+        )
+    return TrialResult.load(path)
 
 
 @ray.remote(max_retries=2)

@@ -297,6 +297,13 @@ class TestTune:
         pids = {json.loads(line)["pid"] for path in told for line in path.read_text().splitlines()}
         assert len(told) == len(found)
         assert len(pids) <= 2, "a process a trial would cost seconds of imports each"
+        lost = next((tmp_path / "trials").iterdir())
+        kept = lost.read_bytes()
+        lost.unlink()
+        with pytest.raises(DataError, match=rf"{lost.name}: a trial of this search ended .* delete .*search\.pkl"):
+            self.run(small_shared, tmp_path, [])
+        lost.write_bytes(kept)
+        files[lost.name] = lost.stat().st_mtime_ns
         heard_again: list[TrialResult] = []
         again = self.run(small_shared, tmp_path, heard_again)
         assert {result.choice for result in heard_again} == {result.choice for result in found}
@@ -304,6 +311,11 @@ class TestTune:
         assert {result.choice: result.val_accuracy for result in again} == {
             result.choice: result.val_accuracy for result in found
         }
+
+    def test_a_state_that_cannot_be_kept_ends_the_search(self, small_shared, tmp_path):
+        (tmp_path / "search.pkl").mkdir()
+        with pytest.raises(ConfigError, match=r"cannot write .*search\.pkl: "):
+            self.run(small_shared, tmp_path, [])
 
     def test_a_mistake_ends_the_search_at_once_and_mended_it_goes_on(self, small_shared, tmp_path):
         broken = replace(small_shared, recipe=replace(small_shared.recipe, architecture="no_such_network"))
