@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import json
 import logging
-import math
 import os
 import statistics
 import sys
@@ -39,12 +38,12 @@ from lpqld.student import Student
 from lpqld.teacher import Teacher
 from lpqld.training import train
 from lpqld.views import ViewRule
-from sweeps.budgets import spaces_for
 from sweeps.choice import Shared, choose_labels
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.resources import TrialResources
 from sweeps.search import confirm, search
-from sweeps.trial import NUM_RUNGS, TrialResult
+from sweeps.spaces import spaces_for
+from sweeps.trial import TrialResult, epochs_between_rungs
 
 _CPU = torch.device("cpu")
 _BUDGET = 12_000
@@ -101,7 +100,7 @@ def measure(shared: Shared, epochs: int, trials: int) -> dict:
         start = time.perf_counter()
         data = ViewDataset(shared.images, labels, _CPU)
         student = Student(recipe, shared.images.num_classes, 0)
-        every = math.ceil(epochs / NUM_RUNGS)
+        every = epochs_between_rungs(epochs)
         for _ in train(student, data, recipe, seed=0, validation=shared.validation, evaluate_every=every):
             pass
         bare.append(time.perf_counter() - start)

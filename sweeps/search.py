@@ -17,13 +17,15 @@ from ray.tune.search import ConcurrencyLimiter
 
 from lpqld.errors import DataError, LpqldError
 from lpqld.store import sweep_temporary_files
-from sweeps.budgets import METRIC, BudgetScheduler, BudgetSearch, Space, choice_of
+from sweeps.budget_scheduler import BudgetScheduler
+from sweeps.budget_search import BudgetSearch
 from sweeps.choice import Choice, Shared
 from sweeps.cluster import use_assigned_resources
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.folder import TRIALS_FOLDER
 from sweeps.resources import TrialResources, node_resources
-from sweeps.trial import TrialResult, result_path, run_trial
+from sweeps.spaces import Space, choice_of
+from sweeps.trial import METRIC, TrialResult, result_path, run_trial
 
 # What all trials read, in Ray's object store: the processes of a node read one copy. See `Shared.prepared`.
 Data: TypeAlias = "ObjectRef[Shared]"
@@ -129,11 +131,12 @@ def search(
         return results
 
     scheduler = BudgetScheduler(tuple(space.budget for space in spaces)) if config.early_stopping else None
-    for result in ended():
-        if scheduler is not None:
-            scheduler.remember(result)
+    earlier = ended()
     if suggested.is_finished:
-        return ended()
+        return earlier
+    if scheduler is not None:
+        for result in earlier:
+            scheduler.remember(result)
     _Watch.listeners[str(results_folder)] = announce
     shutil.rmtree(tune_folder, ignore_errors=True)  # only what Tune itself noted of an earlier run
     tuner = tune.Tuner(

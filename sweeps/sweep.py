@@ -20,7 +20,6 @@ from lpqld.sizes import format_bytes
 from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.teacher import Teacher, choose_device
 from sweeps.baselines import baselines
-from sweeps.budgets import spaces_for
 from sweeps.choice import Choice, Shared, all_label_bytes, encode_chosen
 from sweeps.cluster import cluster
 from sweeps.config import SweepConfig
@@ -35,6 +34,7 @@ from sweeps.resources import trial_resources
 from sweeps.result import Accuracy, Point, SweepResult
 from sweeps.search import confirm, search
 from sweeps.shared import masters_by_epoch, object_store_bytes, shared_of
+from sweeps.spaces import spaces_for
 from sweeps.sweep_images import make_images
 from sweeps.temperature_figure import temperature_figure
 from sweeps.tracking import Tracker

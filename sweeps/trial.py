@@ -20,6 +20,12 @@ from lpqld.training import DivergedError, EpochMetrics, train
 from sweeps.choice import Choice, Shared, choose_labels
 
 NUM_RUNGS = 10
+METRIC, MODE = "val_accuracy", "max"  # what a search goes by
+
+
+def epochs_between_rungs(epochs: int) -> int:
+    """After how many of its epochs a training tells its accuracy: so many that it does `NUM_RUNGS` times at most."""
+    return math.ceil(epochs / NUM_RUNGS)
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ def run_trial(
     else:
         data = ViewDataset.of_recipe(images, chosen.labels, recipe, device)
     student = Student(recipe, images.num_classes, seed)
-    rung = math.ceil(recipe.epochs / NUM_RUNGS)
+    rung = epochs_between_rungs(recipe.epochs)
     quick = shared.rung_images
     history: list[EpochMetrics] = []
 

@@ -15,11 +15,13 @@ from lpqld.compress import encode
 from lpqld.errors import ConfigError, DataError
 from lpqld.recipe import Recipe
 from lpqld.training import EpochMetrics
-from sweeps.budgets import BudgetScheduler, BudgetSearch, choice_of, spaces_for
+from sweeps.budget_scheduler import BudgetScheduler
+from sweeps.budget_search import BudgetSearch
 from sweeps.choice import Choice, Shared, choose_labels, smallest_budget
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.resources import TrialResources
 from sweeps.search import confirm, search
+from sweeps.spaces import choice_of, spaces_for
 from sweeps.trial import TrialResult
 
 BUDGETS = (6000, 2600)
