@@ -19,7 +19,7 @@ from lpqld.sizes import format_bytes
 from sweeps.palette import BLUE, GREY, INK, MARKERS, OTHER_COLOURS, plain, tidy
 from sweeps.result import Point, SweepResult
 
-_PLOTLY_SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down", "cross", "x")
+_PLOTLY_SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
 
 
 def figure(result: SweepResult) -> Figure:
@@ -40,14 +40,14 @@ def figure(result: SweepResult) -> Figure:
     others = [p for p in result.points if not p.on_front]
     if len(on_front) > 1:
         axes.plot(_sizes(on_front), _percents(on_front), color=BLUE, linewidth=2, zorder=3)
-    _scatter(axes, on_front, "o", BLUE, "front, by validation accuracy", filled=True)
+    _scatter(axes, on_front, "o", BLUE, "ours, on the front", filled=True)
     for point in on_front:
         axes.annotate(
             f"{100 * point.accuracy.mean:.1f}", (point.label_bytes, 100 * (point.accuracy.mean + point.accuracy.std)),
             xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=8.5, color=BLUE, zorder=5,
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
-    _scatter(axes, others, "o", BLUE, "not on the front", filled=False)
+    _scatter(axes, others, "o", BLUE, "ours, not on the front", filled=False)
     for index, group in enumerate(_by_description(result.baselines)):
         colour, marker, name = _style(index, OTHER_COLOURS), _style(index, MARKERS), _legend_name(group[0])
         if group[0].label_bytes > 0:
@@ -89,8 +89,8 @@ def interactive(result: SweepResult) -> plotly.graph_objects.Figure:
     on_front = sorted((p for p in result.points if p.on_front), key=lambda p: p.label_bytes)
     others = [p for p in result.points if not p.on_front]
     groups = [
-        ("front, by validation accuracy", on_front, {"symbol": "circle", "color": BLUE, "size": 11}),
-        ("not on the front", others, {"symbol": "circle-open", "color": BLUE, "size": 10}),
+        ("ours, on the front", on_front, {"symbol": "circle", "color": BLUE, "size": 11}),
+        ("ours, not on the front", others, {"symbol": "circle-open", "color": BLUE, "size": 10}),
     ]
     for index, group in enumerate(_by_description(result.baselines)):
         look = {"symbol": _style(index, _PLOTLY_SYMBOLS), "color": _style(index, OTHER_COLOURS), "size": 11}
@@ -162,7 +162,12 @@ def _by_description(baselines: Sequence[Point]) -> list[list[Point]]:
 
 
 def _one_line(point: Point) -> str:
-    return point.config.get("description") or point.trial_id.replace("_", " ").replace("-", " ")
+    """What its marker stands for: a series of baselines, where it is one of them."""
+    return (
+        point.config.get("series")
+        or point.config.get("description")
+        or point.trial_id.replace("_", " ").replace("-", " ")
+    )
 
 
 def _legend_name(point: Point) -> str:
@@ -178,7 +183,8 @@ def _legend_name(point: Point) -> str:
 def _note(result: SweepResult) -> str:
     seeds = max((point.accuracy.n for point in result.points), default=1)
     bars = f"Bars: deviation over {seeds} seeds.\n" if seeds > 1 else ""
-    return f"{bars}All labels: {format_bytes(result.all_label_bytes)}.\n1 KB = 1000 bytes."
+    front = "The front is by validation accuracy.\n" if len(result.points) > 1 else ""
+    return f"{bars}{front}All labels: {format_bytes(result.all_label_bytes)}.\n1 KB = 1000 bytes."
 
 
 def _byte_limits(result: SweepResult) -> tuple[float, float]:

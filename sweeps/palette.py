@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito's palette: told apart with any colour vision; blue is kept for what the figure is about.
 BLUE, GREY, INK = "#0072B2", "#6b6b6b", "#222222"
 OTHER_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("s", "D", "^", "v", "P", "X")
+MARKERS = ("s", "D", "^", "v", "P", "X", "*")  # one more than colours: their pairs come round late
 
 
 def png(figure: Figure) -> bytes:

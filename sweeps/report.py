@@ -179,7 +179,7 @@ def _finite(value: Any) -> Any:
 
 
 def _described(point: Point) -> bool:
-    return bool(point.config.get("description"))
+    return point.config.get("description", point.trial_id) not in ("", point.trial_id)
 
 
 def _summary(result: SweepResult) -> str:

@@ -31,11 +31,18 @@ class Views:
 
 
 # "all" as SRe2L, LPLD and LPQLD have them.
-VIEWS = {"all": Views("cutmix"), "mixup": Views("mixup"), "near": Views("cutmix", 0.08), "far": Views("cutmix", 0.5)}
+VIEWS = {
+    "all": Views("cutmix"),
+    "mixup": Views("mixup"),
+    "plain": Views("none"),
+    "near": Views("cutmix", 0.08),
+    "far": Views("cutmix", 0.5),
+}
 
 # Label sets with a view of every image for each epoch.
 TWO = "two"  # by a second teacher, too, where the first is fitted
-OF_EPOCHS = (*VIEWS, TWO)
+REAL = {views: f"real-{views}" for views in VIEWS}  # of random training images
+OF_EPOCHS = (*VIEWS, *REAL.values(), TWO)
 SECOND = "second.safetensors"
 
 
@@ -126,10 +133,8 @@ class DataSet:
                 *("--preset", self.preset, "--ipc", str(self.ipc), "--out", "images"),
             ],
             **{name: self._relabel(name, self.teacher, name) for name in VIEWS},
-            "one": [
-                *("relabel", "--images", self.train, "--size", str(self.size), "--ipc", str(self.ipc), *known),
-                *("--preset", "whole.yaml", "--views", "1", "--out", "one"),
-            ],
+            **{out: self._relabel_real(views, self.epochs, out) for views, out in REAL.items()},
+            "one": self._relabel_real("whole", 1, "one"),
         }
         if not self.fit:
             return commands
@@ -147,6 +152,14 @@ class DataSet:
         return [
             *("relabel", "--images", "images", "--teacher", teacher, "--arch", self.teacher_arch),
             *("--preset", f"{views}.yaml", "--views", str(self.epochs), "--out", out),
+        ]
+
+    def _relabel_real(self, views: str, epochs: int, out: str) -> list[str]:
+        """As many views of random training images, as many as there are distilled ones."""
+        return [
+            *("relabel", "--images", self.train, "--size", str(self.size), "--ipc", str(self.ipc)),
+            *("--teacher", self.teacher, "--arch", self.teacher_arch),
+            *("--preset", f"{views}.yaml", "--views", str(epochs), "--out", out),
         ]
 
 
@@ -168,7 +181,7 @@ _CIFAR10 = DataSet(
     more={"bits": "4"},
     our_source="mixup",
     our_train={"temperature": "100", "ca": "off", "batch-size": "10", "weight-decay": "0.1"},
-    temperatures=("20", "8", "4", "2", "1"),
+    temperatures=("100", "50", "20", "8", "4", "2", "1"),
     few={"codec": "topk-share", "k": "3"},
 )
 _TINY200 = DataSet(
@@ -197,14 +210,17 @@ _TINY200 = DataSet(
             "all labels, T = 20",
             "all labels, T = 4",
             "all labels, T = 20, our recipe",
+            "all labels, our training",
             "random real images, one soft label each",
+            "random real images, all labels, T = 20",
+            "random real images, ours x80",
             "LPLD x40",
             "LPQLD x80, the paper's setting",
             "LPQLD x80, the paper's setting, our recipe",
-            "ours x80, the paper's bytes",
-            "ours x80, a quarter of the paper's bytes",
-            "ours x80, the paper's labels' bytes in our format",
-            "ours x80, the paper's bytes, two teachers",
+            "ours x80",
+            "ours x80, two teachers",
+            "ours x320",
+            "ours, the bytes of LPQLD x80",
         }
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,18 @@ class _HardBatch(LabelBatch):
         return SoftTargets(self.image_labels[:, None], torch.ones(len(self.image_labels), 1))
 
 
+@dataclass(frozen=True)
+class _MixedHardBatch(LabelBatch):
+    """Labels are the classes of both images, of shares `lam` and 1 - `lam`, [B]."""
+
+    partner_labels: torch.Tensor = field(kw_only=True)
+    lam: torch.Tensor = field(kw_only=True)
+
+    def soft_targets(self, temperature: float) -> SoftTargets:
+        ids = torch.stack([self.image_labels, self.partner_labels], 1)
+        return SoftTargets(ids, torch.stack([self.lam, 1 - self.lam], 1))
+
+
 class HardInTheMiddle(ViewDataset):
     """The class of the image, not the label, in the middle third of the epochs: no bytes (HALD, arXiv 2512.15647)."""
 
@@ -32,7 +44,20 @@ class HardInTheMiddle(ViewDataset):
 
     def __getitem__(self, positions: int | Sequence[int] | NDArray[np.int64]) -> LabelBatch:
         batch = super().__getitem__(positions)
-        return _HardBatch(**vars(batch)) if 100 <= self._epoch < 200 else batch
+        return self.hardened(batch, positions) if 100 <= self._epoch < 200 else batch
+
+    def hardened(self, batch: LabelBatch, positions: int | Sequence[int] | NDArray[np.int64]) -> LabelBatch:
+        return _HardBatch(**vars(batch))
+
+
+class MixedHardInTheMiddle(HardInTheMiddle):
+    """The same, with both classes of a mixed view, each by its share of the pixels."""
+
+    def hardened(self, batch: LabelBatch, positions: int | Sequence[int] | NDArray[np.int64]) -> LabelBatch:
+        drawn = self._views.draw(np.atleast_1d(np.asarray(positions)))
+        lam = torch.from_numpy(drawn.lam * (1 - drawn.box[:, 2] * drawn.box[:, 3]))
+        partners = self._image_labels[torch.from_numpy(drawn.partner)]
+        return _MixedHardBatch(**vars(batch), partner_labels=partners, lam=lam)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_sets import DATA_SETS, DataSet, data_set
 from idea_labels import Given, bits_by_difficulty, diverse_crops, of_two_teachers
 from idea_losses import compensated, plain_where_hard, reversed_kl, squared_error, with_cross_entropy
-from idea_targets import FrozenBatches, HardInTheMiddle, TemperaturePerClass, TemperaturePerLabel
+from idea_targets import FrozenBatches, HardInTheMiddle, MixedHardInTheMiddle, TemperaturePerClass, TemperaturePerLabel
 from pareto import RESULTS, file_name, result_file, spread
 from rows import rows_of
 from student_jobs import on_one_cpu, write_as_they_finish
@@ -147,6 +147,7 @@ _CALIBRATED = {"temperature": "20:2:step", "ca": "fit"}
 IDEAS = (
     Idea("base"),
     Idea("hard labels in the middle third", data=HardInTheMiddle, loss=plain_where_hard),
+    Idea("hard labels of both mixed images in the middle third", data=MixedHardInTheMiddle, loss=plain_where_hard),
     Idea("temperature per label", data=TemperaturePerLabel),
     Idea("temperature per class", data=TemperaturePerClass),
     Idea("frozen batches at random", data=FrozenBatches),

@@ -2,7 +2,7 @@
 
 Run as `python benchmarks/pareto/report.py cifar10-10 [--images docs/images] [--mlflow ROOT]`: draws the front, the
 ablation and calibrated temperatures from the results that are there; with `--mlflow`, `lpqld ui --root ROOT` then
-shows every row as a run.
+shows every row of the tables and every idea as a run. What explore.py tried is not among them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_sets import DATA_SETS, DataSet, data_set
-from ideas import IDEAS, path_of
+from data_sets import DATA_SETS, TWO, VIEWS, DataSet, data_set
+from ideas import IDEAS, path_of, values_of
 from pareto import result_file
-from rows import Row, all_bytes, rows_of
+from rows import Row, all_bytes, num_views, rows_of
 
 from lpqld.store import write_atomically
 from sweeps.bar_figure import bar_figure
@@ -65,13 +65,24 @@ def main() -> None:
         if _BASE in found:
             base, groups = bars(found)
             title = f"{data.name}: one change at a time, {found[_BASE][1]['label_bytes']:,} bytes of labels"
-            write_atomically(arguments.images / f"ablation-{data.name}.png", png(bar_figure(title, base, groups)))
+            drawn = bar_figure(f"{title}\nbase: {base_of(data)}", base, groups)
+            write_atomically(arguments.images / f"ablation-{data.name}.png", png(drawn))
         calibrated = trainings(data)
         if calibrated:
             path = arguments.images / f"temperatures-{data.name}.png"
             write_atomically(path, png(temperature_figure(calibrated)))
     if arguments.mlflow:
         record(data, result, found, arguments.mlflow)
+        print(f"lpqld ui --root {arguments.mlflow}    # then open the experiment {experiment_of(data)}")
+
+
+def base_of(data: DataSet) -> str:
+    """What the ablation starts from, in short."""
+    labels, train = data.ours, data.our_train
+    return (
+        f"{labels['codec']}, k = {labels['k']}, {labels['bits']} bits, {VIEWS[data.our_source].mix},"
+        f" T = {train['temperature']}, CA {train['ca']}"
+    )
 
 
 def read(data: DataSet, row: Row) -> dict[str, Any]:
@@ -89,18 +100,19 @@ def result_of(data: DataSet, found: Found) -> SweepResult:
     for name, (row, facts) in found.items():
         if row.group != "table":
             continue
-        if name.startswith("ours"):
-            points.append(point(facts, name, facts["label_bytes"], budget=facts["label_bytes"]))
+        label_bytes = facts["label_bytes"]
+        if name.startswith("ours") and row.source != TWO:
+            points.append(point(data, row, facts, name, label_bytes, budget=label_bytes))
             continue
-        if "our recipe" in name or "our views" in name:
-            continue  # in the table alone
-        kind = re.sub(r" x\d+", "", name)
-        kind = re.sub(r", T = \d+", f", T = {' '.join(data.temperatures)}", kind)
-        if row.reference_bytes is not None and name.startswith("LPQLD"):
-            baselines.append(point(facts, f"{kind}, its files", row.reference_bytes))
-            baselines.append(point(facts, f"{kind}, in our format", facts["label_bytes"]))
-        else:
-            baselines.append(point(facts, kind, row.reference_bytes or facts["label_bytes"]))
+        series = next((series for series, starts in _SERIES.items() if name.startswith(starts)), name)
+        if not name.startswith("LPQLD"):
+            # Rows of all labels that only our format holds stand where the same ones of the reference's do.
+            whole = all_bytes(data) if name.startswith("all labels") else row.reference_bytes
+            baselines.append(point(data, row, facts, series, whole or label_bytes))
+            continue
+        if "our recipe" not in name:
+            baselines.append(point(data, row, facts, f"{series}, in its files", row.reference_bytes or 0))
+        baselines.append(point(data, row, facts, f"{series}, in our format (above: our recipe)", label_bytes))
     return SweepResult(
         experiment=f"{data.name}, {data.epochs} epochs",
         root="",
@@ -112,20 +124,38 @@ def result_of(data: DataSet, found: Found) -> SweepResult:
     )
 
 
-def point(facts: dict[str, Any], name: str, label_bytes: int, budget: int | None = None) -> Point:
-    recipe = facts["recipe"]
+def point(
+    data: DataSet, row: Row, facts: dict[str, Any], series: str, label_bytes: int, budget: int | None = None
+) -> Point:
+    recipe, views = facts["recipe"], facts["num_views"]
+    settings = {
+        "kind": "row",
+        "series": series,
+        "description": row.name + (", in its files" if label_bytes == row.reference_bytes else ""),
+        "num_views": views,
+        "k": row.labels.get("k"),
+        "bits": row.labels.get("bits"),
+        "prune_ratio": None if views is None else 1 - views / num_views(data),
+    }
     return Point(
-        trial_id=name,
+        trial_id=row.name,
         budget=budget,
         label_bytes=label_bytes,
         image_bytes=facts["image_bytes"],
         accuracy=accuracy(facts),
         val_accuracy=facts["val_accuracy"]["mean"],
-        config={"description": name, "num_views": facts["num_views"], **{key: recipe[key] for key in _SHOWN}},
+        config={**settings, **{key: recipe[key] for key in _SHOWN}},
     )
 
 
 _SHOWN = ("temperature", "ca", "lr")
+# Baselines that share a marker, by how their names begin.
+_SERIES = {
+    "all labels, in the reference's files: each T, our views, our recipe": "all labels",
+    "random real images: one soft label each, all, ours x80": "random real images",
+    "LPLD, in its files": "LPLD",
+    "LPQLD, the paper's setting": "LPQLD",
+}
 
 
 def accuracy(facts: dict[str, Any]) -> Accuracy:
@@ -162,22 +192,41 @@ def trainings(data: DataSet) -> dict[str, list[tuple[float, float]]]:
 
 def record(data: DataSet, result: SweepResult, found: Found, root: Path) -> None:
     """An experiment in MLflow with a run a row and the report; rows that are recorded already are left alone."""
-    tracker = Tracker(Experiment.open(root, f"pareto-{data.folder}"))
+    tracker = Tracker(Experiment.open(root, experiment_of(data)))
     tracker.start_parent({"data": data.name, "epochs": data.epochs, **data.recipe}, {})
     for name, (row, facts) in found.items():
+        in_files = {} if row.reference_bytes is None else {"reference_bytes": row.reference_bytes}
         metrics = {
             "label_bytes": facts["label_bytes"],
             "image_bytes": facts["image_bytes"],
-            "test_accuracy": facts["accuracy"]["mean"],
-            "test_accuracy_std": facts["accuracy"]["std"],
-            "final_val_accuracy": facts["val_accuracy"]["mean"],
+            **in_files,
+            **accuracies(facts["accuracy"]["values"], facts["val_accuracy"]["values"]),
         }
         params = {"commands": facts["commands"], "recipe": facts["recipe"], "versions": facts["versions"]}
         tracker.log_trial(f"{row.group}: {name}", name, params, [], metrics, tags={"lpqld.group": row.group})
-    folder = root / f"pareto-{data.folder}" / "report"
+    for idea in IDEAS:
+        tested, validated = values_of(data, idea, "accuracy"), values_of(data, idea, "val_accuracy")
+        if tested:
+            tags = {"lpqld.group": "idea"}
+            tracker.log_trial(f"idea: {idea.name}", idea.name, {}, [], accuracies(tested, validated), tags=tags)
+    folder = root / experiment_of(data) / "report"
     write_report(result, folder)
     tracker.log_report(result, folder)
     tracker.finish("FINISHED")
+
+
+def accuracies(tested: Sequence[float], validated: Sequence[float]) -> dict[str, float]:
+    """Metrics over seeds."""
+    test = Accuracy.of(tested)
+    return {
+        "test_accuracy": test.mean,
+        "test_accuracy_std": test.std,
+        "final_val_accuracy": Accuracy.of(validated).mean,
+    }
+
+
+def experiment_of(data: DataSet) -> str:
+    return f"pareto-{data.folder}"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from data_sets import TWO, VIEWS, DataSet
+from data_sets import REAL, TWO, VIEWS, DataSet
 
 from sweeps.config import PaperConfig
 from sweeps.reference import reference_bytes
@@ -14,6 +14,7 @@ BATCH = 100  # views of a batch in the reference's files
 FACTORS = (40, 80, 200)  # how many times smaller than all labels in the reference's files
 _PAPER_K = {40: 100, 80: 50, 200: 10}  # for 1,000 classes
 _PAPER_TRAIN = {"temperature": "20:2:step", "ca": "paper"}
+_MIDDLE = 80  # the factor that random real images are trained at
 _SMALL = 40  # the factor at which architectures are compared and things changed one by one
 _SMALL_PAPER = f"LPQLD x{_SMALL}, the paper's setting"
 _ARCHITECTURES = ("convnet", "shufflenet_v2_x1_0", "cifar_resnet56")
@@ -82,7 +83,8 @@ def _constant(temperature: str) -> dict[str, str]:
 
 def _baselines(data: DataSet) -> list[Row]:
     return [
-        Row("hard labels", labels={"codec": "hard"}, train=_constant("1")),
+        # With crops and flips, as teachers are trained: mixed views have two classes.
+        Row("hard labels", labels={"codec": "hard"}, train=_constant("1"), source="plain"),
         *(
             Row(f"all labels, T = {temperature}", train=_constant(temperature), reference_bytes=all_bytes(data))
             for temperature in data.temperatures
@@ -93,7 +95,16 @@ def _baselines(data: DataSet) -> list[Row]:
             else []
         ),
         Row("all labels, T = 20, our recipe", train={**data.our_train, **_constant("20")}),
+        Row("all labels, our training", train=data.our_train, source=data.our_source),
         Row("random real images, one soft label each", train=_constant("1"), source="one", images="real"),
+        Row("random real images, all labels, T = 20", train=_constant("20"), source=REAL["all"], images="real"),
+        Row(
+            f"random real images, ours x{_MIDDLE}",
+            labels=data.ours_at(all_bytes(data) // _MIDDLE),
+            train=data.our_train,
+            source=REAL[data.our_source],
+            images="real",
+        ),
     ]
 
 
@@ -128,15 +139,14 @@ def _paper_labels(data: DataSet, factor: int) -> dict[str, str]:
 
 
 def _ours(data: DataSet) -> list[Row]:
-    """At the bytes of the paper's files, at a quarter of them, and at those of its labels in our format."""
+    """At the paper's parts of all labels' bytes, at a quarter of these, and at its labels' bytes in our format."""
     rows = []
     for factor in FACTORS:
-        budget = all_bytes(data) // factor
-        for share, name in ((1, "the paper's bytes"), (4, "a quarter of the paper's bytes")):
+        for smaller in (factor, 4 * factor):
             rows.append(
                 Row(
-                    f"ours x{factor}, {name}",
-                    labels=data.ours_at(budget // share),
+                    f"ours x{smaller}",
+                    labels=data.ours_at(all_bytes(data) // smaller),
                     train=data.our_train,
                     source=data.our_source,
                 )
@@ -145,7 +155,7 @@ def _ours(data: DataSet) -> list[Row]:
             rows.append(replace(rows[-2], name=f"{rows[-2].name}, two teachers", source=TWO))
         rows.append(
             Row(
-                f"ours x{factor}, the paper's labels' bytes in our format",
+                f"ours, the bytes of LPQLD x{factor}",
                 labels=data.ours,
                 budget_of=f"LPQLD x{factor}, the paper's setting",
                 train=data.our_train,
@@ -166,7 +176,7 @@ def _architectures(data: DataSet) -> list[Row]:
         paper = {"labels": _paper_labels(data, _SMALL), "train": {**_PAPER_TRAIN, **arch}}
         rows.append(Row(f"{name}: all labels, T = 20", "architectures", train={**_constant("20"), **arch}))
         rows.append(Row(f"{name}: {_SMALL_PAPER}", "architectures", **paper))
-        rows.append(_variant(data, f"{name}: ours x{_SMALL}", train=arch, group="architectures"))
+        rows.append(_variant(data, f"{name}: ours, the bytes of LPQLD x{_SMALL}", train=arch, group="architectures"))
     return rows
 
 

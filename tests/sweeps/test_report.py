@@ -113,7 +113,7 @@ def test_figure_shows_points_bars_and_teacher_on_a_byte_axis() -> None:
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
     assert [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()] == [
-        "front, by validation accuracy", "not on the front", "uncompressed", "pruning alone", "paper settings",
+        "ours, on the front", "ours, not on the front", "uncompressed", "pruning alone", "paper settings",
         "random real images", "one class an image, no soft labels (0 B)", "teacher, 98.3 %",
     ]  # fmt: skip
 
