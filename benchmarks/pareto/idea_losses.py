@@ -14,7 +14,7 @@ def compensated(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_v
 
 
 def plain_where_hard(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:
-    """KL, at a temperature of 1 where targets are one or two classes: tau would ask for logits as many times as large."""
+    """KL, at a temperature of 1 where targets are one or two classes: tau would ask for logits that much larger."""
     return kl_divergence(logits, targets, 1.0 if targets.ids.shape[1] <= 2 else tau, num_views=num_views)
 
 
