@@ -160,7 +160,8 @@ def fit(
     ] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Also a folder that timm opens.")] = None,
     keep_every: Annotated[
-        int | None, typer.Option("--keep-every", min=1, help="Also keep a checkpoint every N epochs (experts).")
+        int | None,
+        typer.Option("--keep-every", min=1, help="Also keep a checkpoint every N epochs, and the last (experts)."),
     ] = None,
     keep_at: Annotated[
         str | None,
@@ -186,7 +187,7 @@ def fit(
     """
     from lpqld.fit import epochs_to_keep
     from lpqld.images import ImageSet
-    from sweeps.experts import Fit, fit_experts
+    from sweeps.experts import Fit, fit_experts, seed_path
     from sweeps.result import Accuracy
 
     target = out or root / f"teacher-{arch}.safetensors"
@@ -198,16 +199,15 @@ def fit(
         raise ConfigError("--keep-every and --keep-at both say which checkpoints are kept: choose one")
     kept_at = () if keep_at is None else epochs_to_keep(keep_at, epochs)
     if keep_every is not None:
-        kept_at = tuple(range(keep_every, epochs + 1, keep_every))
+        kept_at = epochs_to_keep(f"every:{keep_every}", epochs)
     opened = ImageSet.open(images, size=size)
     test = ImageSet.open(evaluation, size=opened.size, class_names=opened.class_names)
     with Reporter() as reporter:
         experts = fit_experts(
             opened,
             test,
-            target,
+            {seed: target} if seeds == 1 else {each: seed_path(target, each) for each in range(seed, seed + seeds)},
             Fit(arch, epochs, lr, batch_size, kept_at),
-            range(seed, seed + seeds),
             address=address,
             progress=lambda done, total: reporter.progress("fit", done, total),
         )

@@ -34,7 +34,8 @@ def teacher_files(source: Path | str) -> list[Path]:
         ConfigError: a pattern names no file. A path is returned whether there is a file or not.
     """
     text, found = str(source), list[Path]()
-    for part in [text] if Path(text).is_file() else text.split(","):
+    whole = Path(text).is_file() or (glob.has_magic(text) and glob.glob(text))
+    for part in [text] if whole else text.split(","):
         if Path(part).is_file() or not glob.has_magic(part):
             found.append(Path(part))
         elif names := sorted(glob.glob(part)):
@@ -44,13 +45,14 @@ def teacher_files(source: Path | str) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def load_teachers(source: Path | str, **options: Any) -> Teacher:
-    """The teacher at `source`, or the ensemble of those that `teacher_files` finds there; see `load_teacher`.
+def load_teachers(source: Path | str | Sequence[Path], **options: Any) -> Teacher:
+    """The teacher at `source`, or the ensemble of those that `teacher_files` finds there, or of the files given.
 
     Raises:
         ConfigError, DataError: as `load_teacher` and `ensemble` do.
     """
-    return ensemble([load_teacher(path, **options) for path in teacher_files(source)])
+    files = teacher_files(source) if isinstance(source, (str, Path)) else source
+    return ensemble([load_teacher(path, **options) for path in files])
 
 
 def ensemble(teachers: Sequence[Teacher]) -> Teacher:

@@ -163,7 +163,8 @@ def fit_teacher(
 
 
 def epochs_to_keep(text: str, epochs: int) -> tuple[int, ...]:
-    """Epochs from 1 to `epochs`, ascending: a list such as "1,5,20", or "log:8" for about 8, evenly in log time.
+    """Epochs from 1 to `epochs`, ascending: a list such as "1,5,20", "log:8" for about 8, evenly in log time, or
+    "every:5"; with these two the last is always kept.
 
     Raises:
         ConfigError: `text` is neither, or names an epoch that is not there.
@@ -175,9 +176,12 @@ def epochs_to_keep(text: str, epochs: int) -> tuple[int, ...]:
         numbers = []
     if kind == "log" and len(numbers) == 1 and numbers[0] >= 1:
         return tuple(sorted({round(float(epoch)) for epoch in np.geomspace(1, epochs, numbers[0])} | {epochs}))
+    if kind == "every" and len(numbers) == 1 and 1 <= numbers[0] <= epochs:
+        return tuple(sorted({*range(numbers[0], epochs, numbers[0]), epochs}))
     if kind or not numbers or not all(1 <= number <= epochs for number in numbers):
         raise ConfigError(
-            f"epochs to keep, {text!r}: expected a list of epochs from 1 to {epochs}, such as 1,{epochs}, or log:8"
+            f"epochs to keep, {text!r}: expected a list of epochs from 1 to {epochs}, such as 1,{epochs}, or log:8,"
+            f" or every:N with N of at most {epochs}"
         )
     return tuple(sorted(set(numbers)))
 

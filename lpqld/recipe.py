@@ -44,8 +44,9 @@ class Recipe:
         precision: of the student's network: "float32", "bfloat16" (autocast), or "auto", see `precision.uses_bfloat16`.
     """
 
-    # Read by pydantic where a configuration holds a recipe: fields that it does not have are refused.
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    # Read by pydantic where a configuration holds a recipe: fields that it does not have are refused, and a constant
+    # temperature may be a number.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "coerce_numbers_to_str": True}
 
     architecture: str = "convnet"
     epochs: int = 300

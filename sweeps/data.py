@@ -82,20 +82,16 @@ def open_teacher_for(config: TeacherConfig, class_names: tuple[str, ...]) -> Tea
         raise ConfigError(
             f"teacher.epoch {epoch}: no expert was kept then; there are {', '.join(map(str, experts))}, or search"
         )
-    return _load(config, _ensemble(experts[epoch]), class_names)
+    return _load(config, experts[epoch], class_names)
 
 
 def experts_by_epoch(config: TeacherConfig, class_names: tuple[str, ...]) -> dict[int, Teacher]:
     """The experts of every epoch, cut to some classes; several of an epoch are an ensemble."""
     assert config.experts is not None, "only experts have epochs"
-    return {epoch: _load(config, _ensemble(paths), class_names) for epoch, paths in trajectory(config.experts).items()}
+    return {epoch: _load(config, paths, class_names) for epoch, paths in trajectory(config.experts).items()}
 
 
-def _ensemble(paths: Sequence[Path]) -> str:
-    return ",".join(map(str, paths))
-
-
-def _load(config: TeacherConfig, source: str, class_names: tuple[str, ...]) -> Teacher:
+def _load(config: TeacherConfig, source: str | Sequence[Path], class_names: tuple[str, ...]) -> Teacher:
     return load_teachers(
         source,
         architecture=config.architecture,

@@ -7,6 +7,7 @@ of both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +20,13 @@ FORMULA = "logit(accuracy) = a + b ln(ipc) + c ln(k) + d ln(ipc) ln(k), hard lab
 _NAMES = ("a", "b", "c", "d")
 _NUM_DRAWS = 4000
 _BAND = (2.5, 97.5)
+_MOST = 100.0  # log of a number of images that nobody has
 _FINITE = 1e-4  # accuracies of 0 and 1 have no log-odds
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % confidence band."""
+    """A value and its 95 % confidence band; infinite, or NaN where the data do not tell."""
 
     value: float
     low: float
@@ -33,8 +35,17 @@ class Estimate:
     @classmethod
     def of(cls, value: float, draws: Values) -> Estimate:
         """With the band that 95 % of `draws` lie in."""
-        low, high = np.percentile(draws, _BAND)
-        return cls(value, float(low), float(high))
+        # Between two draws there is nothing to interpolate where one is infinite.
+        low = np.percentile(draws, _BAND[0], method="lower")
+        return cls(value, float(low), float(np.percentile(draws, _BAND[1], method="higher")))
+
+    def scaled(self, factor: float, offset: float) -> Estimate:
+        """Of (value + offset) times a factor above 0."""
+        return Estimate(*((each + offset) * factor for each in (self.value, self.low, self.high)))
+
+    def to_json(self) -> dict[str, float | None]:
+        """JSON values: None for what is not finite."""
+        return {name: each if math.isfinite(each) else None for name, each in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -65,16 +76,15 @@ class ScalingLaw:
     def worth(self, ipc: float, k: float) -> Estimate:
         """How many images with hard labels do as much as one with `k` classes kept, where there are `ipc` of a class.
 
-        Infinite where more hard images would not help.
+        NaN where more images with hard labels do not help, by the law: then there is no such number.
         """
         at = _terms(np.array([ipc]), np.array([k]))[0]
-        return Estimate.of(
-            float(_worth(self.coefficients[None], at, ipc)[0]), np.minimum(_worth(self.draws, at, ipc), 1e12)
-        )
+        value = float(_worth(self.coefficients[None], at, ipc)[0]) if self.coefficients[1] > 0 else math.nan
+        return Estimate.of(value, _worth(self.draws, at, ipc))
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        found = {name: vars(Estimate.of(float(self.coefficients[index]), self.draws[:, index]))
+        found = {name: Estimate.of(float(self.coefficients[index]), self.draws[:, index]).to_json()
                  for index, name in enumerate(_NAMES)}  # fmt: skip
         return {"formula": FORMULA, "coefficients": found, "rms": self.rms}
 
@@ -113,7 +123,9 @@ def _fraction(log_odds: Values) -> Values:
 
 
 def _worth(coefficients: Values, at: Values, ipc: float) -> Values:
+    """Without a slope it is infinite for labels that are better than hard ones, 0 for others."""
     hard, slope = coefficients[:, 0], coefficients[:, 1]
-    exponent = np.divide(coefficients @ at - hard, slope, out=np.full(len(coefficients), np.inf), where=slope > 0)
-    with np.errstate(over="ignore"):
-        return np.asarray(np.exp(exponent) / ipc, dtype=np.float64)
+    better = coefficients @ at > hard + slope * np.log(ipc)
+    exponent = np.divide(coefficients @ at - hard, slope, out=np.where(better, np.inf, -np.inf), where=slope > 0)
+    finite = np.where(np.isfinite(exponent), np.minimum(exponent, _MOST), exponent)
+    return np.asarray(np.exp(finite) / ipc, dtype=np.float64)

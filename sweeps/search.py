@@ -20,7 +20,7 @@ from lpqld.store import sweep_temporary_files
 from sweeps.budget_scheduler import BudgetScheduler
 from sweeps.budget_search import BudgetSearch
 from sweeps.choice import Choice, Shared
-from sweeps.cluster import use_assigned_resources
+from sweeps.cluster import result_of, use_assigned_resources
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.folder import TRIALS_FOLDER
 from sweeps.resources import TrialResources, node_resources
@@ -211,10 +211,7 @@ def confirm(
     results: dict[str, list[TrialResult]] = {choice.trial_id: [] for choice in choices}
     while pending:
         ready, pending = ray.wait(pending)
-        try:
-            finished: list[TrialResult] = ray.get(ready)
-        except RayTaskError as error:
-            raise (error.cause if isinstance(error.cause, LpqldError) else error) from None
+        finished: list[TrialResult] = result_of(ready)
         for result in finished:
             results[result.choice.trial_id].append(result)
             on_result(result)

@@ -27,12 +27,12 @@ from lpqld.references import UNKNOWN_TEACHER, TeacherRef
 from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.student import Student
 from lpqld.training import train
-from sweeps.cluster import num_gpus, use_assigned_resources
+from sweeps.cluster import num_gpus, result_of, use_assigned_resources
 from sweeps.data import Evaluation, open_evaluation
-from sweeps.experts import Fit, Trajectory, fit_experts, trajectory
+from sweeps.experts import Fit, Trajectory, fit_experts, seed_path, trajectory
 from sweeps.result import Accuracy
 from sweeps.study_cases import STUDIES, Case
-from sweeps.study_config import StudyConfig
+from sweeps.study_config import ExpertsConfig, StudyConfig
 from sweeps.study_labels import CaseLabels, Said, labels_of, said_by_all
 
 Progress = Callable[[str, int, int], None]
@@ -95,9 +95,11 @@ def run_study(
     images = {ipc: _sample(config, ipc) for ipc in sorted(set(config.ipc))}
     largest = images[max(images)]
     evaluation = open_evaluation(config.eval, largest)
+    # Before experts are fitted, which takes hours.
+    Student(config.student, largest.num_classes, seed=0).check_input(largest.size)
+    epochs, num_experts = planned_experts(config.experts)
+    cases = list(dict.fromkeys(STUDIES[name].cases(config, epochs, num_experts, largest.num_classes)))
     experts = experts_of(config, largest.class_names, evaluation, folder.parent, progress)
-    num_experts = len(next(iter(experts.values())))
-    cases = STUDIES[name].cases(config, list(experts), num_experts, largest.num_classes)
     said = said_by_all(
         experts, largest, evaluation.validation, folder.parent / "experts-say",
         lambda done, total: progress("experts' labels", done, total),
@@ -110,12 +112,24 @@ def run_study(
     }
     made = {
         case: _made(case, images[case.ipc], largest, said, teachers.get((case.epoch, case.members), UNKNOWN_TEACHER))
-        for case in dict.fromkeys(cases)
+        for case in cases
     }
     for case, labels in made.items():
         labels.encoded.write(_labels_folder(folder, case, labels))
     values = _train(made, config, evaluation, folder.parent / "students", progress)
     return [_finding(case, made[case], values[case], said, folder) for case in cases]
+
+
+def planned_experts(wanted: ExpertsConfig) -> tuple[tuple[int, ...], int]:
+    """The epochs whose checkpoints there are, or will be, and of how many experts.
+
+    Raises:
+        ConfigError: those that are given are not there.
+    """
+    if wanted.source is None:
+        return epochs_to_keep(wanted.keep, wanted.epochs), wanted.seeds
+    given = trajectory(wanted.source)
+    return tuple(given), len(next(iter(given.values())))
 
 
 def experts_of(
@@ -128,14 +142,14 @@ def experts_of(
     images = ImageSet.open(wanted.images or config.images, size=config.size, class_names=class_names)
     kept = epochs_to_keep(wanted.keep, wanted.epochs)
     fit = Fit(wanted.architecture, wanted.epochs, wanted.lr, wanted.batch_size, kept)
-    digest = fingerprint(canonical_json([asdict(fit), images.fingerprint, config.seed]))[:12]
+    digest = fingerprint(canonical_json([asdict(fit), images.fingerprint]))[:12]
     path = folder / "experts" / f"{wanted.architecture}-{digest}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    seeds = range(config.seed, config.seed + wanted.seeds)
-    found = fit_experts(
-        images, evaluation.validation, path, fit, seeds, progress=lambda done, total: progress("experts", done, total)
+    paths = {seed: seed_path(path, seed) for seed in range(config.seed, config.seed + wanted.seeds)}
+    fit_experts(
+        images, evaluation.validation, paths, fit, progress=lambda done, total: progress("experts", done, total)
     )
-    return trajectory(",".join(each.path for each in found))
+    return trajectory(list(paths.values()))
 
 
 def _sample(config: StudyConfig, ipc: int) -> ImageSet:
@@ -144,7 +158,7 @@ def _sample(config: StudyConfig, ipc: int) -> ImageSet:
 
 def _teacher(paths: Sequence[Path], class_names: tuple[str, ...]) -> TeacherRef:
     """The experts, or their ensemble, as label sets name who made them."""
-    teacher = load_teachers(",".join(map(str, paths)), image_class_names=class_names)
+    teacher = load_teachers(paths, image_class_names=class_names)
     return TeacherRef.of(teacher.spec, teacher.fingerprint)
 
 
@@ -187,8 +201,8 @@ def _train(
         data = None
         for seed in range(1, config.seeds + 1):
             path = place / f"seed-{seed}.json"
-            if path.is_file():
-                values[case][seed] = json.loads(path.read_bytes())
+            if (known := _kept(path)) is not None:
+                values[case][seed] = known
                 continue
             data = data or (ray.put(labels.images), ray.put(labels.decoded), ray.put(labels.weights))
             checkpoint = place / f"seed-{seed}.checkpoint"
@@ -199,10 +213,19 @@ def _train(
     while running:
         (done,), _ = ray.wait(list(running))
         case, seed, path = running.pop(done)
-        values[case][seed] = ray.get(done)
+        values[case][seed] = result_of(done)
         write_atomically(path, json.dumps(values[case][seed]).encode())
         progress("students", total - len(running), total)
     return {case: [found[seed] for seed in sorted(found)] for case, found in values.items()}
+
+
+def _kept(path: Path) -> dict[str, float] | None:
+    """What a student had; None where it is not there, or not whole: it is trained again."""
+    try:
+        found: dict[str, float] = json.loads(path.read_bytes())
+        return {**found, "accuracy": float(found["accuracy"]), "val_accuracy": float(found["val_accuracy"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _student(

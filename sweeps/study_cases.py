@@ -15,6 +15,8 @@ Edit = Literal[
     "without-images", "without-mass", "without-mass-renormalised",
 ]  # fmt: skip
 _STEPS = (1, 2, 5)
+_MEMBERS = (1, 2, 4, 8)
+_PLAIN = ("1", "1.0")
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,17 @@ class Case:
         """What tells it from other cases, 12 hexadecimal digits."""
         return fingerprint(canonical_json(self.params))[:12]
 
+    @property
+    def edit_name(self) -> str:
+        """What is done to the labels, or what stands beside what others do to theirs."""
+        if self.edit != "none":
+            return self.edit
+        return "soft" if self.removed is None else "control"
+
     def __str__(self) -> str:
+        shown = {**self.params, **({"edit": self.edit_name} if self.removed is not None else {})}
         return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-                         for name, value in self.params.items())  # fmt: skip
+                         for name, value in shown.items())  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,23 +104,36 @@ def _by_temperature(config: StudyConfig, epochs: Sequence[int], experts: int, nu
 
 
 def _by_members(config: StudyConfig, epochs: Sequence[int], experts: int, num_classes: int) -> list[Case]:
-    if not (some := [members for members in config.members if members <= experts]) or experts < 2:
-        raise ConfigError(f"an ensemble needs several experts, and there are {experts}: raise experts.seeds")
+    some = config.members or [members for members in _MEMBERS if members <= experts]
+    if experts < max(2, *some):
+        more = "name more with experts.source" if config.experts.source else "raise experts.seeds"
+        raise ConfigError(f"an ensemble of {max(2, *some)} needs as many experts, and there are {experts}: {more}")
     return [Case(ipc, _epoch(config, epochs), members) for ipc in config.ipc for members in some]
 
 
 def _by_rank(config: StudyConfig, epochs: Sequence[int], experts: int, num_classes: int) -> list[Case]:
     epoch, found = _epoch(config, epochs), list[Case]()
+    if bad := [rank for rank in config.ranks or () if rank >= num_classes]:
+        raise ConfigError(f"ranks: {bad[0]} of {num_classes} classes cannot be exchanged with the last")
     for ipc in config.ipc:
         found.append(Case(ipc, epoch))
         found += [Case(ipc, epoch, edit="swapped", value=k) for k in config.ranks or steps(num_classes - 1)]
-        found += [Case(ipc, epoch, edit="swapped-top", value=k) for k in config.ranks or steps(num_classes // 2)]
+        found += [
+            Case(ipc, epoch, edit="swapped-top", value=k)
+            for k in config.ranks or steps(num_classes // 2)
+            if k <= num_classes // 2
+        ]
     return found
 
 
 def _zero_shot(config: StudyConfig, epochs: Sequence[int], experts: int, num_classes: int) -> list[Case]:
     if bad := [label for label in config.removed if label >= num_classes]:
         raise ConfigError(f"removed: class {bad[0]}, and there are {num_classes} from 0")
+    if config.student.temperature not in _PLAIN:
+        raise ConfigError(
+            f"student.temperature {config.student.temperature}: zero-shot removes a class's share of labels as they"
+            " are, at a temperature of 1"
+        )
     epoch = _epoch(config, epochs)
     edits: tuple[Edit, ...] = ("none", "without-images", "without-mass", "without-mass-renormalised")
     return [
@@ -123,11 +146,13 @@ def _zero_shot(config: StudyConfig, epochs: Sequence[int], experts: int, num_cla
 
 def _by_size_and_k(config: StudyConfig, epochs: Sequence[int], experts: int, num_classes: int) -> list[Case]:
     epoch, found = _epoch(config, epochs), list[Case]()
+    if bad := [k for k in config.k or () if k > num_classes]:
+        raise ConfigError(f"k {bad[0]}: there are {num_classes} classes")
     for ipc in config.ipc:
         for k in config.k if config.k is not None else [0, *steps(num_classes)]:
             if k == 0:
                 found.append(Case(ipc, edit="hard"))
-            elif k >= num_classes:
+            elif k == num_classes:
                 found.append(Case(ipc, epoch))
             else:
                 found.append(Case(ipc, epoch, edit="top-k", value=k))

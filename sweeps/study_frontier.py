@@ -39,7 +39,8 @@ def frontier(findings: Sequence[Finding]) -> list[Finding]:
         [data_bytes(finding) for finding in findings], [finding.val_accuracy.mean for finding in findings]
     )
     chosen = [finding for finding, stays in zip(findings, beaten_by_none, strict=True) if stays]
-    return sorted(chosen, key=data_bytes)
+    # Of equals the first, as where validation chooses one.
+    return sorted({data_bytes(finding): finding for finding in reversed(chosen)}.values(), key=data_bytes)
 
 
 def kept_classes(finding: Finding) -> int:
@@ -62,7 +63,7 @@ def exchange(law: ScalingLaw, findings: Sequence[Finding]) -> list[dict[str, Any
     """What the law makes of the soft labels of a grid: for each, how many images with hard labels one image is worth.
 
     `beyond` tells where that many hard images are more than any that were measured. `image_bytes_a_label_byte` is how
-    many bytes of images a byte more of labels replaces.
+    many bytes of images a byte more of labels replaces. Values that are not finite are None (see `ScalingLaw.worth`).
     """
     hard = {finding.case.ipc: finding for finding in findings if kept_classes(finding) == 0}
     rows = []
@@ -76,9 +77,9 @@ def exchange(law: ScalingLaw, findings: Sequence[Finding]) -> list[dict[str, Any
             {
                 "ipc": ipc,
                 "k": k,
-                "worth": vars(worth),
+                "worth": worth.to_json(),
                 "beyond": worth.value * ipc > max(hard),
-                "image_bytes_a_label_byte": (worth.value - 1) * finding.image_bytes / more,
+                "image_bytes_a_label_byte": worth.scaled(finding.image_bytes / more, offset=-1).to_json(),
             }
         )
     return rows

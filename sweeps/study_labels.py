@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from lpqld.codec import Codec, Hard, TopK
 from lpqld.compress import EncodedLabels
+from lpqld.errors import DataError
 from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.label_edits import smoothed, softened, swapped, swapped_top, without_class
@@ -23,7 +26,7 @@ from lpqld.references import UNKNOWN_TEACHER, TeacherRef
 from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.teacher import load_teacher
 from lpqld.whole_image_labels import whole_image_labels
-from sweeps.cluster import num_gpus, use_assigned_resources
+from sweeps.cluster import num_gpus, result_of, use_assigned_resources
 from sweeps.experts import Trajectory
 from sweeps.study_cases import Case
 
@@ -57,13 +60,16 @@ def said_by_all(
     facts = canonical_json([images.fingerprint, validation.fingerprint])
     places = {path: folder / f"{fingerprint(path.read_bytes(), facts)[:16]}.npz"
               for paths in experts.values() for path in paths}  # fmt: skip
-    pending = [task.remote(*shared, path, place) for path, place in places.items() if not place.is_file()]
+    pending = [task.remote(*shared, path, place) for path, place in places.items() if _read(place) is None]
     total = len(pending)
     while pending:
         (done,), pending = ray.wait(pending)
-        ray.get(done)
+        result_of(done)
         progress(total - len(pending), total)
-    return {epoch: [_read(places[path]) for path in paths] for epoch, paths in experts.items()}
+    found = {path: _read(place) for path, place in places.items()}
+    if lost := [path for path, said in found.items() if said is None]:
+        raise DataError(f"{places[lost[0]]}: what {lost[0]} says of the images was just written and cannot be read")
+    return {epoch: [said for path in paths if (said := found[path])] for epoch, paths in experts.items()}
 
 
 def _say(images: ImageSet, validation: ImageSet, path: Path, place: Path) -> None:
@@ -76,9 +82,13 @@ def _say(images: ImageSet, validation: ImageSet, path: Path, place: Path) -> Non
     write_atomically(place, sink.getvalue())
 
 
-def _read(place: Path) -> Said:
-    with np.load(place) as found:
-        return Said(found["logits"], float(found["accuracy"]))
+def _read(place: Path) -> Said | None:
+    """None where it is not there, or not whole: it is asked again."""
+    try:
+        with np.load(place) as found:
+            return Said(found["logits"], float(found["accuracy"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 @dataclass(frozen=True)

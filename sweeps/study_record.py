@@ -30,6 +30,7 @@ def study_recorded(
     tracker.start_parent(settings, tags, kind="study")
     with tracker.finishing():
         findings = run_study(name, config, root, progress=progress, say=say)
+        told = set[str]()
         for finding in findings:
             metrics = {
                 "accuracy": finding.accuracy.mean,
@@ -41,7 +42,11 @@ def study_recorded(
                 "entropy": finding.entropy,
                 "expert_accuracy": finding.expert_accuracy,
             }
-            tracker.log_trial(finding.case.case_id, str(finding.case), finding.case.params, {}, metrics)
+            # Experts or images behind the same settings may have changed: then it is another trial.
+            trial_id = fingerprint(canonical_json([finding.case.params, metrics]))[:12]
+            tracker.log_trial(trial_id, str(finding.case), finding.case.params, {}, metrics)
+            told.add(trial_id)
+        tracker.keep_trials(told)
         write_report(name, findings, folder)
         files = [folder / file for file in (TABLE_FILE, FIGURE_FILE, RESULT_FILE)]
         tracker.log_files(files, markdown(name, findings))

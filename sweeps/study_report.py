@@ -16,6 +16,7 @@ from sweeps.study_cases import STUDIES
 from sweeps.study_figures import figure
 from sweeps.study_frontier import best_by_ipc, data_bytes, exchange, flattery, frontier, law_of
 
+_LARGE = 1000
 TABLE_FILE, FIGURE_FILE, RESULT_FILE = "table.md", "figure.png", "result.json"
 
 
@@ -42,13 +43,15 @@ def markdown(name: str, findings: Sequence[Finding]) -> str:
     keys = list(dict.fromkeys(key for finding in findings for key in finding.case.params))
     shown = [*keys, "label bytes", "entropy", "expert, %", "validation, %", "test, %"]
     shown += ["class, %"] if any(finding.class_accuracy for finding in findings) else []
+    shown += ["label set"]
     lines = [f"# {name}", "", STUDIES[name].about, "", f"| {' | '.join(shown)} |", "|---" * len(shown) + "|"]
     for finding in findings:
-        cells = [_text(finding.case.params.get(key)) for key in keys]
+        cells = [_setting(name, finding, key) for key in keys]
         cells += [f"{finding.label_bytes:,}", f"{finding.entropy:.2f}"]
         cells += ["" if finding.expert_accuracy is None else f"{100 * finding.expert_accuracy:.1f}"]
         cells += [spread(finding.val_accuracy), spread(finding.accuracy)]
         cells += [spread(finding.class_accuracy)] if finding.class_accuracy else []
+        cells += [Path(finding.labels).name]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Chosen by the validation images, for each number of images of a class:", ""]
     flattered = flattery(findings)
@@ -87,13 +90,30 @@ def _law(findings: Sequence[Finding]) -> list[str]:
         "|---:|---:|---:|---:|",
     ]
     for row in exchange(law, findings):
-        worth = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**row["worth"])
         beyond = ", more than were measured" if row["beyond"] else ""
-        lines.append(f"| {row['ipc']} | {row['k']} | {worth}{beyond} | {row['image_bytes_a_label_byte']:.1f} |")
+        bytes_replaced = _estimate(row["image_bytes_a_label_byte"])
+        lines.append(f"| {row['ipc']} | {row['k']} | {_estimate(row['worth'])}{beyond} | {bytes_replaced} |")
     return lines
 
 
-def _text(value: Any) -> str:
+def _estimate(found: dict[str, float | None]) -> str:
+    """A value with its band; a number too large to mean more is said to be so."""
+    if found["value"] is None:
+        return "not to be told: more hard labels do not help"
+    value, low, high = (
+        f"over {_LARGE:,}" if each is None or each > _LARGE else f"{each:.2f}"
+        for each in (found["value"], found["low"], found["high"])
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def _setting(name: str, finding: Finding, key: str) -> str:
+    """Of the labels that nothing was done to as well, where other cases name what is done."""
+    if key == "edit":
+        return finding.case.edit_name
+    value = getattr(finding.case, key)
+    if key == "value" and name == "temperature":
+        value = value or 1.0
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

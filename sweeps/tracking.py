@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -101,6 +101,11 @@ class Tracker:
             self._client.set_terminated(run_id, status=status)
         self._children[trial_id] = self._client.get_run(run_id)
         return run_id
+
+    def keep_trials(self, trial_ids: Collection[str]) -> None:
+        """Delete the child runs of all others, which an earlier call has left."""
+        for trial_id in self._children.keys() - trial_ids:
+            self._client.delete_run(self._children.pop(trial_id).info.run_id)
 
     def log_report(self, result: SweepResult, folder: Path) -> None:
         """Put the report's files, the table of points and the sweep's main numbers on the parent run."""

@@ -27,7 +27,7 @@ from lpqld.store import canonical_json, fingerprint, write_atomically
 from lpqld.student import Student
 from lpqld.teacher_spec import TeacherSpec
 from lpqld.training import Compile, train
-from sweeps.cluster import num_cpus, num_gpus, use_assigned_resources
+from sweeps.cluster import num_cpus, num_gpus, result_of, use_assigned_resources
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def train_students(
         while pending:
             ready, pending = ray.wait(pending)
             for reference in ready:
-                keep(seed_of[reference], ray.get(reference))
+                keep(seed_of[reference], result_of(reference))
     return [kept[str(seed)] for seed in seeds]
 
 
@@ -180,7 +180,7 @@ def _train_together(task: Any, seed: int, workers: int, bundle: dict[str, float]
     try:
         address = ray.get(ranks[0].free_address.remote())
         runs = [each.train.remote(task, seed, address, rank, workers) for rank, each in enumerate(ranks)]
-        values: list[StudentAccuracy] = ray.get(runs)
+        values: list[StudentAccuracy] = result_of(runs)
         return values[0]
     except RayActorError as error:
         if attempts == 1:

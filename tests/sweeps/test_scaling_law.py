@@ -45,7 +45,17 @@ def test_bands_hold_what_is_true_as_often_as_they_say():
 
 def test_no_gain_of_images_is_no_finite_worth():
     law = fit(GRID, [0.2 + 0.05 * math.log(max(k, 1)) - 0.01 * math.log(ipc) for ipc, k in GRID])
-    assert law.worth(5, 20).value == math.inf
+    worth = law.worth(5, 20)
+    assert math.isnan(worth.value)
+    assert worth.to_json()["value"] is None
+
+
+def test_a_band_that_reaches_to_where_images_do_not_help_has_no_end():
+    generator = np.random.default_rng(0)
+    law = fit(GRID, [0.2 + 0.004 * math.log(ipc) + 0.02 * (k > 1) + generator.normal(0, 0.01) for ipc, k in GRID])
+    worth = law.worth(5, 20)
+    assert worth.low <= worth.value <= worth.high == math.inf
+    assert worth.to_json()["high"] is None
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ SMALL = (
     *("--epochs", "20", "--seeds", "2", "--expert-epochs", "6", "--expert-seeds", "2", "--json"),
     *("--set", "experts.keep=1,6", "--set", "student.batch_size=50", "--set", "student.lr=0.004"),
 )
+DIGITS = ("--images", "digits:train", "--eval", "digits:test", "--ipc", "1")
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,36 @@ def test_the_same_again_trains_nothing(by_epoch, in_process, root):
     assert files() == before
 
 
+def test_what_is_damaged_is_made_again(by_epoch, in_process, root):
+    student = next(root.rglob("seed-1.json"))
+    said = next((root / "studies" / "experts-say").glob("*.npz"))
+    whole = {path: path.read_bytes() for path in (student, said)}
+    for path, content in whole.items():
+        path.write_bytes(content[: len(content) // 2])
+    again = in_process("study", "expert-epoch", *SMALL, "--root", root).document
+    assert [entry["accuracy"] for entry in again["cases"]] == [entry["accuracy"] for entry in by_epoch["cases"]]
+    assert json.loads(student.read_bytes()).keys() == json.loads(whole[student]).keys()
+
+
+def test_experts_that_changed_behind_their_path(ray_cluster, in_process, tmp_path):
+    from mlflow import MlflowClient
+
+    folder = tmp_path / "a,b"  # a comma parts teachers only where a user names them
+    data = ("--images", "digits:train", "--eval", "digits:test")
+    for lr in ("0.003", "0.00001"):
+        out = (folder / "e-seed0.safetensors", folder / "e-seed1.safetensors")
+        for seed, path in enumerate(out):
+            line = ("--arch", "convnet", "--epochs", "2", "--keep-at", "2", "--lr", lr, "--seed", str(seed), "--out")
+            assert in_process("teacher", "fit", *data, *line, path).exit_code == 0
+        experts = ("--set", f"experts.source={folder}/e-seed?.safetensors", "--set", "members=[2]")
+        small = ("--ipc", "1", "--epochs", "2", "--seeds", "1", "--json", "--root", folder)
+        found = in_process("study", "ensemble", *data, *experts, *small).document
+        client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+        runs = client.search_runs([client.get_experiment_by_name("study-ensemble").experiment_id])
+        children = [run.data.metrics["expert_accuracy"] for run in runs if "mlflow.parentRunId" in run.data.tags]
+        assert children == [entry["expert_accuracy"] for entry in found["cases"]]
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("expert-epoch", "temperature")])
 def test_the_others_on_the_same_experts(by_epoch, in_process, root, name):
     experts = sorted((root / "studies" / "experts").glob("*.safetensors"))
@@ -120,9 +151,15 @@ def test_the_others_on_the_same_experts(by_epoch, in_process, root, name):
         (("swap", "--eval", "digits:test"), "images"),
         (("swap", "--config", "nothing.yaml"), "--config nothing.yaml: no such file"),
         (("swap", "--images", "digits:train", "--eval", "digits:test", "--experts", "no/*.pth"), "no teacher matches"),
+        (("ensemble", *DIGITS), "an ensemble of 2 needs as many experts, and there are 1: raise experts.seeds"),
+        (("hard", *DIGITS, "--set", "epoch=6"), "epoch 6: no expert was kept then"),
+        (("hard", *DIGITS, "--arch", "convnt"), "convnt"),
+        (("hard", *DIGITS, "--expert-arch", "convnt"), "convnt"),
     ],
 )
 def test_wrong_input(ray_cluster, in_process, tmp_path, line, message):
     done = in_process("study", *line, "--root", tmp_path)
     assert done.exit_code == 2
     assert message in done.stderr
+    assert "ray::" not in done.stderr
+    assert not list(tmp_path.rglob("*.safetensors")), "nothing is fitted before"

@@ -1,5 +1,7 @@
 """What each study varies, and the labels of its cases."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,8 +21,8 @@ def config(**settings: object) -> StudyConfig:
     return StudyConfig.model_validate({"images": "digits:train", "eval": {"source": "digits:test"}, **settings})
 
 
-def cases(name: str, experts: int = 4, num_classes: int = 10, **settings: object) -> list[Case]:
-    return STUDIES[name].cases(config(**settings), EPOCHS, experts, num_classes)
+def cases(name: str, num_experts: int = 4, **settings: object) -> list[Case]:
+    return STUDIES[name].cases(config(**settings), EPOCHS, num_experts, num_classes=10)
 
 
 def test_steps_go_to_the_end():
@@ -49,6 +51,12 @@ def test_what_they_vary():
         (1, "softened", 4.0),
     ]
     assert [case.value for case in cases("swap", ipc=[1])] == [None, 1, 2, 5, 9, 1, 2, 5]
+    ranked = cases("swap", ipc=[1], ranks=[3, 9])
+    assert [(case.edit, case.value) for case in ranked[1:]] == [("swapped", 3), ("swapped", 9), ("swapped-top", 3)]
+    assert [str(case) for case in cases("zero-shot", ipc=[1])][:2] == [
+        "ipc 1, epoch 30, removed 0, edit control",
+        "ipc 1, epoch 30, edit without-images, removed 0",
+    ]
     assert [(case.edit, case.value) for case in cases("scaling", ipc=[1], k=[0, 3, 10])] == [
         ("hard", None),
         ("top-k", 3),
@@ -60,7 +68,12 @@ def test_what_they_vary():
 @pytest.mark.parametrize(
     ("name", "experts", "settings", "message"),
     [
-        ("ensemble", 1, {}, "needs several experts"),
+        ("ensemble", 1, {}, "an ensemble of 2 needs as many experts, and there are 1: raise experts.seeds"),
+        ("ensemble", 4, {"members": [1, 8]}, "an ensemble of 8 needs as many experts, and there are 4"),
+        ("ensemble", 1, {"experts": {"source": "a.pth"}}, "name more with experts.source"),
+        ("swap", 4, {"ranks": [2, 10]}, "ranks: 10 of 10 classes cannot be exchanged with the last"),
+        ("scaling", 4, {"k": [0, 11]}, "k 11: there are 10 classes"),
+        ("zero-shot", 4, {"student": {"temperature": "4"}}, "student.temperature 4: zero-shot removes"),
         ("swap", 4, {"epoch": 5}, "no expert was kept then; there are 1, 4, 30"),
         ("zero-shot", 4, {"removed": [10]}, "class 10, and there are 10 from 0"),
     ],
@@ -77,11 +90,24 @@ def test_what_is_not_there(name, experts, settings, message):
         ({"images": "digits:train", "eval.source": "x", "experts.sed": 1}, "did you mean seed"),
         ({"eval.source": "digits:test"}, "images"),
         ({"images": "digits:train", "eval.source": "x", "ipc": [0]}, "ipc"),
+        *(
+            ({"images": "digits:train", "eval.source": "x", name: []}, name)
+            for name in ("ipc", "temperatures", "members", "ranks", "k", "removed")
+        ),
+        ({"images": "digits:train", "eval.source": "x", "seed": -1}, "seed"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):
     with pytest.raises(ConfigError, match=message):
         load_study_config(None, settings)
+
+
+def test_settings_of_the_student_leave_the_others_as_they_are():
+    found = load_study_config(None, {"images": "x", "eval.source": "x", "student.lr": 0.01}).student
+    assert found == replace(config().student, lr=0.01)
+    assert (found.temperature, found.ca) == ("1", "off")
+    warmer = load_study_config(None, {"images": "x", "eval.source": "x", "student.temperature": 4}).student
+    assert (warmer.temperature, warmer.ca, warmer.epochs) == ("4", "off", 300)
 
 
 @pytest.fixture(scope="module")
@@ -151,5 +177,6 @@ def test_experts_that_are_not_there_or_differ(tmp_path):
         1: ["one-epoch1"],
         20: ["one-epoch20"],
     }
+    assert trajectory([tmp_path / "one.safetensors"]) == found
     with pytest.raises(ConfigError, match=r"one.safetensors has \[1, 20\]; two.safetensors has \[1\]"):
         trajectory(str(tmp_path / "*.safetensors"))

@@ -1,5 +1,6 @@
 """What follows from findings: what validation chose, the frontier, the exchange rate; their figures and tables."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -70,10 +71,28 @@ def test_exchange_of_the_law_of_a_grid():
     assert [(row["ipc"], row["k"]) for row in rows] == [(ipc, k) for ipc in (1, 5, 10, 50) for k in (5, 20, 100)]
     row = rows[4]
     assert row["worth"]["low"] < row["worth"]["value"] < row["worth"]["high"]
-    assert row["image_bytes_a_label_byte"] == pytest.approx((row["worth"]["value"] - 1) * 5000 / (3 * 20 * 5))
+    replaced = row["image_bytes_a_label_byte"]
+    for name in ("value", "low", "high"):
+        assert replaced[name] == pytest.approx((row["worth"][name] - 1) * 5000 / (3 * 20 * 5))
     assert [row["beyond"] for row in rows] == [row["worth"]["value"] * row["ipc"] > 50 for row in rows]
     assert document("scaling", found)["law"]["exchange"] == rows
     assert "| 5 | 20 |" in markdown("scaling", found)
+
+
+def test_labels_that_do_worse_than_hard_ones_are_not_worth_more():
+    found = [
+        replace(each, accuracy=Accuracy.of([0.30 - 0.01 * len(str(each.case.ipc)) - 0.001 * (kept_classes(each) > 0)]))
+        for each in grid()
+    ]
+    rows = exchange(law_of(found), found)
+    assert all(row["worth"]["value"] is None and row["image_bytes_a_label_byte"]["value"] is None for row in rows)
+    assert json.loads(json.dumps(document("scaling", found), allow_nan=False))["law"]["exchange"] == rows
+    assert "not to be told: more hard labels do not help" in markdown("scaling", found)
+
+
+def test_equals_are_one_point_of_the_frontier():
+    tied = [finding(Case(1, epoch), 0.3, 0.31) for epoch in (1, 9, 30)]
+    assert frontier([*tied, BY_EPOCH[3]]) == [tied[0], BY_EPOCH[3]]
 
 
 def test_argmax_labels_have_no_place_in_the_law():
@@ -97,3 +116,44 @@ def test_frontier_in_the_figure_of_epochs():
     _, envelope = figure("expert-epoch", BY_EPOCH).axes
     assert envelope.get_xlabel() == "Bytes of images and labels on disk"
     assert [text.get_text().strip() for text in envelope.texts] == ["epoch 1", "epoch 9"]
+
+
+def axes_of(name: str, cases: list[Case]) -> list:
+    return figure(name, [finding(case, 0.2 + 0.001 * place, 0.2) for place, case in enumerate(cases)]).axes
+
+
+def test_every_line_of_temperatures_is_told_from_the_others():
+    cases = [
+        Case(ipc, epoch, edit="softened", value=value)
+        for ipc in (1, 5)
+        for epoch in range(1, 9)
+        for value in (2.0, 4.0)
+    ]
+    panels = axes_of("temperature", cases)
+    assert [panel.get_xlabel() for panel in panels] == [
+        "Temperature of the label, 1 image a class",
+        "Temperature of the label, 5 images a class",
+    ]
+    for panel in panels:
+        looks = [(line.get_color(), line.get_marker()) for line in panel.get_lines() if line.get_linestyle() == "-"]
+        assert len(set(looks)) == 8
+        assert [label.get_text() for label in panel.get_xticklabels()] == ["2", "4"]
+
+
+def test_swaps_begin_with_none():
+    cases = [
+        Case(1, 9),
+        *(Case(1, 9, edit=edit, value=value) for edit in ("swapped", "swapped-top") for value in (1, 2)),
+    ]
+    for panel in axes_of("swap", cases):
+        assert [label.get_text() for label in panel.get_xticklabels()] == ["nothing", "1", "2"]
+
+
+def test_bars_stay_within_what_an_accuracy_can_be():
+    found = [replace(finding(Case(1, 9, removed=0), 0.5, 0.5), class_accuracy=Accuracy.of([0.0, 0.0, 0.9]))]
+    of_class, of_all = figure("zero-shot", found).axes
+    ((segment,),) = [bars.get_segments() for bars in of_class.collections]
+    assert segment[:, 1].min() == 0
+    assert of_all.get_ylabel() == "Test accuracy of all classes (%)"
+    beside = replace(found[0], case=Case(1, 9, edit="without-images", removed=0))
+    assert "| 1 | 9 | 0 | control |" in markdown("zero-shot", [*found, beside])
