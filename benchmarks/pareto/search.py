@@ -33,6 +33,7 @@ _RESULTS = Path(__file__).resolve().parent / "results" / "search"
 _EPOCHS, _CONFIRM_SEEDS = 80, 3
 _BUDGETS = ("x20", "x40", "x80")
 _GUESS = 0.1
+_SPENT = (2, 4, 6, 8, 12, 16)
 _ALONE = "confirm.baselines=false"  # the first sweep of ours has them, and nothing searches them
 
 
@@ -107,7 +108,7 @@ def sweep(method: Method, seed: int, cache: Path) -> dict[str, Any]:
         "seed": seed,
         "settings": list(method.settings),
         "trials": method.trials,
-        "trainings": trainings(root / name / "trials"),
+        **told_by_trials(root / name / "trials"),
         "seconds": found["seconds"],
         "all_label_bytes": found["all_label_bytes"],
         "points": [brief(point) for point in found["points"]],
@@ -122,10 +123,22 @@ def brief(point: dict[str, Any]) -> dict[str, Any]:
     return {**{key: point[key] for key in keys}, "accuracy": point["accuracy"]["values"]}
 
 
-def trainings(folder: Path) -> float:
-    """What the trials of a search trained, in trainings of all epochs; those that confirm are not counted."""
-    results = [json.loads(path.read_bytes()) for path in folder.glob("*-seed0.json")]
-    return sum(len(result["history"]) for result in results if result["choice"]["kind"] == "search") / _EPOCHS
+def told_by_trials(folder: Path) -> dict[str, Any]:
+    """What the trials of a search trained, in trainings of all epochs; those that confirm are not counted.
+
+    `curves` has the trials of each budget in the order in which they ended: trainings up to there, and validation
+    accuracy, none of a trial that was stopped.
+    """
+    curves: dict[int, list[tuple[float, float | None]]] = {}
+    for path in sorted(folder.glob("*-seed0.json"), key=lambda path: path.stat().st_mtime_ns):
+        result = json.loads(path.read_bytes())
+        if result["choice"]["kind"] != "search":
+            continue
+        curve = curves.setdefault(result["choice"]["budget"], [])
+        epochs = len(result["history"])
+        spent = (curve[-1][0] if curve else 0.0) + epochs / _EPOCHS
+        curve.append((round(spent, 2), round(result["val_accuracy"], 4) if epochs == _EPOCHS else None))
+    return {"trainings": round(sum(curve[-1][0] for curve in curves.values()), 2), "curves": curves}
 
 
 @dataclass(frozen=True)
@@ -169,7 +182,26 @@ def markdown(methods: Sequence[Method], seeds: int) -> str:
         lines.append(f"| {method.name} | {method.trials} | {spent:.0f} | {cells(fronts)} |")
     if paper:
         lines.append(f"| the paper's settings | none | 0 | {cells(paper)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *by_trainings(methods, seeds)])
+
+
+def by_trainings(methods: Sequence[Method], seeds: int) -> list[str]:
+    """The best validation accuracy of one training after so many of a budget, mean over budgets and searches."""
+    lines = [
+        "| search | " + " | ".join(f"{spent} trainings" for spent in _SPENT) + " |",
+        "|---" * (len(_SPENT) + 1) + "|",
+    ]
+    for method in methods:
+        paths = [path for path in (path_of(method, seed) for seed in range(seeds)) if path.exists()]
+        curves = [curve for path in paths for curve in json.loads(path.read_bytes())["curves"].values()]
+        cells = []
+        for spent in _SPENT:
+            best = [max((value for at, value in curve if value and at <= spent), default=None) for curve in curves]
+            ended = not curves or spent > max(curve[-1][0] for curve in curves) + 1
+            known = [value for value in best if value is not None]
+            cells.append("" if ended or not known else f"{100 * statistics.mean(known):.1f}")
+        lines.append(f"| {method.name} | {' | '.join(cells)} |")
+    return lines
 
 
 def cells(fronts: Sequence[Front]) -> str:
