@@ -80,7 +80,8 @@ class TestResults:
         result = scripts.report.result_of(
             data, {name: (row, scripts.report.read(data, row)) for name, row in there.items()}
         )
-        ours = [name for name in there if name.startswith("ours x")]
+        table = [name for name, row in there.items() if row.group == "table" and row.source != scripts.data_sets.TWO]
+        ours = [name for name in table if name.startswith("ours")]
         assert len(result.points) == len(ours)
         assert any(point.on_front for point in result.points) == bool(ours)
 

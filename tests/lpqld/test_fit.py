@@ -131,7 +131,13 @@ class TestEpochsToKeep:
         assert epochs_to_keep("log:9", 5) == (1, 2, 3, 4, 5)
         assert epochs_to_keep("log:1", 30) == (1, 30)
 
-    @pytest.mark.parametrize("text", ["", "0", "31", "a", "1,,2", "log:", "log:0", "log:1,2", "every:2", "-1"])
+    def test_every_so_many(self):
+        assert epochs_to_keep("every:4", 10) == (4, 8, 10)
+        assert epochs_to_keep("every:1", 3) == (1, 2, 3)
+
+    @pytest.mark.parametrize(
+        "text", ["", "0", "31", "a", "1,,2", "log:", "log:0", "log:1,2", "every:31", "every:0", "-1"]
+    )
     def test_what_is_neither(self, text):
         with pytest.raises(ConfigError, match="expected a list of epochs from 1 to 30"):
             epochs_to_keep(text, 30)
