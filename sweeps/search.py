@@ -125,7 +125,7 @@ def search(
             on_result(result)
 
     def ended() -> list[TrialResult]:
-        results = [_result_of(choice, results_folder) for choice in suggested.ended]
+        results = [_kept_result(choice, results_folder) for choice in suggested.ended]
         for result in results:
             announce(result)
         return results
@@ -169,7 +169,7 @@ def search(
     return ended()
 
 
-def _result_of(choice: Choice, folder: Path) -> TrialResult:
+def _kept_result(choice: Choice, folder: Path) -> TrialResult:
     path = result_path(folder, choice, _SEARCH_SEED)
     if not path.is_file():
         raise DataError(

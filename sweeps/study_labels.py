@@ -60,16 +60,18 @@ def said_by_all(
     facts = canonical_json([images.fingerprint, validation.fingerprint])
     places = {path: folder / f"{fingerprint(path.read_bytes(), facts)[:16]}.npz"
               for paths in experts.values() for path in paths}  # fmt: skip
-    pending = [task.remote(*shared, path, place) for path, place in places.items() if _read(place) is None]
-    total = len(pending)
-    while pending:
-        (done,), pending = ray.wait(pending)
+    found = {path: said for path, place in places.items() if (said := _read(place)) is not None}
+    running = {task.remote(*shared, path, place): path for path, place in places.items() if path not in found}
+    total = len(running)
+    while running:
+        (done,), _ = ray.wait(list(running))
         result_of(done)
-        progress(total - len(pending), total)
-    found = {path: _read(place) for path, place in places.items()}
-    if lost := [path for path, said in found.items() if said is None]:
-        raise DataError(f"{places[lost[0]]}: what {lost[0]} says of the images was just written and cannot be read")
-    return {epoch: [said for path in paths if (said := found[path])] for epoch, paths in experts.items()}
+        path = running.pop(done)
+        if (said := _read(places[path])) is None:
+            raise DataError(f"{places[path]}: what {path} says of the images was just written and cannot be read")
+        found[path] = said
+        progress(total - len(running), total)
+    return {epoch: [found[path] for path in paths] for epoch, paths in experts.items()}
 
 
 def _say(images: ImageSet, validation: ImageSet, path: Path, place: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from real_data import PLACEHOLDER, in_place
@@ -126,15 +126,16 @@ class DataSet:
 
     def preparation(self) -> dict[str, list[str]]:
         """Commands by what they make, in order: teacher, distilled images, all labels, of mixed-up views too."""
-        known = ["--teacher", self.teacher, "--arch", self.teacher_arch]
+        distilled = ("--images", "images")
+        real = ("--images", self.train, "--size", str(self.size), "--ipc", str(self.ipc))
         commands = {
             "images": [
-                *("synthesize", "--images", self.train, "--size", str(self.size), *known),
-                *("--preset", self.preset, "--ipc", str(self.ipc), "--out", "images"),
+                *("synthesize", *real, "--teacher", self.teacher, "--arch", self.teacher_arch),
+                *("--preset", self.preset, "--out", "images"),
             ],
-            **{name: self._relabel(name, self.teacher, name) for name in VIEWS},
-            **{out: self._relabel_real(views, self.epochs, out) for views, out in REAL.items()},
-            "one": self._relabel_real("whole", 1, "one"),
+            **{views: self._relabel(distilled, views, views) for views in VIEWS},
+            **{out: self._relabel(real, views, out) for views, out in REAL.items()},
+            "one": self._relabel(real, "whole", "one", epochs=1),
         }
         if not self.fit:
             return commands
@@ -145,21 +146,16 @@ class DataSet:
             ]
             for out, seed in ((self.teacher, "0"), (SECOND, "1"))
         }
-        return {**fits, **commands, TWO: self._relabel(self.our_source, f"{self.teacher},{SECOND}", TWO)}
+        return {**fits, **commands, TWO: self._relabel(distilled, self.our_source, TWO, second=True)}
 
-    def _relabel(self, views: str, teacher: str, out: str) -> list[str]:
-        """A view of every image for each epoch."""
+    def _relabel(
+        self, images: Sequence[str], views: str, out: str, *, epochs: int | None = None, second: bool = False
+    ) -> list[str]:
+        """A view of every image for each epoch, by a second teacher, too, if asked."""
+        teacher = f"{self.teacher},{SECOND}" if second else self.teacher
         return [
-            *("relabel", "--images", "images", "--teacher", teacher, "--arch", self.teacher_arch),
-            *("--preset", f"{views}.yaml", "--views", str(self.epochs), "--out", out),
-        ]
-
-    def _relabel_real(self, views: str, epochs: int, out: str) -> list[str]:
-        """As many views of random training images, as many as there are distilled ones."""
-        return [
-            *("relabel", "--images", self.train, "--size", str(self.size), "--ipc", str(self.ipc)),
-            *("--teacher", self.teacher, "--arch", self.teacher_arch),
-            *("--preset", f"{views}.yaml", "--views", str(epochs), "--out", out),
+            *("relabel", *images, "--teacher", teacher, "--arch", self.teacher_arch),
+            *("--preset", f"{views}.yaml", "--views", str(epochs or self.epochs), "--out", out),
         ]
 
 

@@ -131,7 +131,7 @@ def point(
     settings = {
         "kind": "row",
         "series": series,
-        "description": row.name + (", in its files" if label_bytes == row.reference_bytes else ""),
+        "description": row.name + (", in the reference's files" if label_bytes == row.reference_bytes else ""),
         "num_views": views,
         "k": row.labels.get("k"),
         "bits": row.labels.get("bits"),

@@ -163,6 +163,12 @@ def path_of(method: Method, seed: int) -> Path:
     return _RESULTS / f"{method.name.replace(' ', '-')}-seed{seed}.json"
 
 
+def results_of(method: Method, seeds: int) -> list[dict[str, Any]]:
+    """Of the sweeps that are there."""
+    paths = [path_of(method, seed) for seed in range(seeds)]
+    return [json.loads(path.read_bytes()) for path in paths if path.exists()]
+
+
 def markdown(methods: Sequence[Method], seeds: int) -> str:
     """What is there, in Markdown."""
     lines = [
@@ -172,8 +178,7 @@ def markdown(methods: Sequence[Method], seeds: int) -> str:
     ]
     paper: list[Front] = []
     for method in methods:
-        paths = [path_of(method, seed) for seed in range(seeds)]
-        results = [json.loads(path.read_bytes()) for path in paths if path.exists()]
+        results = results_of(method, seeds)
         if not results:
             continue
         paper += [Front.of(found, found["paper"]) for found in results if found["paper"]]
@@ -192,15 +197,14 @@ def by_trainings(methods: Sequence[Method], seeds: int) -> list[str]:
         "|---" * (len(_SPENT) + 1) + "|",
     ]
     for method in methods:
-        paths = [path for path in (path_of(method, seed) for seed in range(seeds)) if path.exists()]
-        curves = [curve for path in paths for curve in json.loads(path.read_bytes())["curves"].values()]
-        cells = []
+        curves = [curve for found in results_of(method, seeds) for curve in found["curves"].values()]
+        shown = []
         for spent in _SPENT:
             best = [max((value for at, value in curve if value and at <= spent), default=None) for curve in curves]
             ended = not curves or spent > max(curve[-1][0] for curve in curves) + 1
             known = [value for value in best if value is not None]
-            cells.append("" if ended or not known else f"{100 * statistics.mean(known):.1f}")
-        lines.append(f"| {method.name} | {' | '.join(cells)} |")
+            shown.append("" if ended or not known else f"{100 * statistics.mean(known):.1f}")
+        lines.append(f"| {method.name} | {' | '.join(shown)} |")
     return lines
 
 
