@@ -43,6 +43,15 @@ TeacherOption = Annotated[
 TeacherArch = Annotated[str | None, typer.Option("--teacher-arch", help="The teacher's architecture.")]
 StudentArch = Annotated[str | None, typer.Option("--student-arch", help="The student's architecture.")]
 Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Trials per budget.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        min=0,
+        help="Seed of views, a fitted teacher and the search; images.seed, eval.seed and recover.seed are for "
+        "themselves.",
+    ),
+]
 
 
 _SETTING_OF = {
@@ -99,7 +108,7 @@ def sweep(
     mean: options.Mean = None,
     std: options.Std = None,
     address: options.Address = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")] = None,
+    seed: Seed = None,
     root: options.Root = Path("runs"),
 ) -> Answer:
     """The main job: relabel once, search every budget, confirm the best, report the Pareto front.
@@ -191,7 +200,7 @@ def plan(
     teacher_arch: TeacherArch = None,
     student_arch: StudentArch = None,
     ipc: options.Ipc = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")] = None,
+    seed: Seed = None,
     root: options.Root = Path("runs"),
 ) -> Answer:
     """Say what a sweep would store, relabel and train, and how long that takes here, before anything starts.

@@ -63,6 +63,15 @@ def train(
     augment_flip: Annotated[
         bool | None, typer.Option("--augment-flip", help="And half of them mirrored.", show_default=False)
     ] = None,
+    hard_every: Annotated[
+        int | None,
+        typer.Option(
+            "--hard-every", min=0, help="Every so many-th epoch is of hard labels, which take no bytes; 0: none."
+        ),
+    ] = None,
+    hard_weight: Annotated[
+        float | None, typer.Option("--hard-weight", min=0, help="Of their loss beside KL times T squared.")
+    ] = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Folder for the students' weights, as timm opens them.")
     ] = None,
@@ -108,6 +117,8 @@ def train(
         "order": order,
         "augment_crop": augment_crop,
         "augment_flip": augment_flip,
+        "hard_every": hard_every,
+        "hard_weight": hard_weight,
     }
     changed = {key: value for key, value in given.items() if value is not None}
     recipe = Recipe.from_json({**base.to_json(), **changed})

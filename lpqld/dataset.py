@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from lpqld.bank import bank_of
+from lpqld.bank import ImageBank, bank_of
 from lpqld.compress import RecodedLabels
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
@@ -110,11 +110,18 @@ class ViewDataset(Dataset[LabelBatch]):
 
     @classmethod
     def hard(
-        cls, images: ImageSet, rule: ViewRule, seed: int, num_epochs: int, device: str | torch.device
+        cls,
+        images: ImageSet,
+        rule: ViewRule,
+        seed: int,
+        num_epochs: int,
+        device: str | torch.device,
+        *,
+        bank: ImageBank | None = None,
     ) -> ViewDataset:
-        """The hard-label baseline: fresh views every epoch, each with its image's class."""
+        """The hard-label baseline: fresh views every epoch, each with its image's class; `bank` has the pixels."""
         dataset = cls.__new__(cls)
-        dataset._setup(Views(images, rule, seed), None, images.num_images * num_epochs, device)
+        dataset._setup(Views(images, rule, seed), None, images.num_images * num_epochs, device, bank=bank)
         return dataset
 
     @classmethod
@@ -158,6 +165,20 @@ class ViewDataset(Dataset[LabelBatch]):
         dataset._weigh(weights)
         return dataset
 
+    def hard_labelled(self, num_epochs: int) -> ViewDataset:
+        """Other crops of the same images, unmixed, each with its image's class: nothing of the label set is read.
+
+        Args:
+            num_epochs: how many epochs have fresh ones.
+        """
+        views, bank = self._views, None
+        if isinstance(views, Views):
+            rule, seed, bank = views.rule, views.seed, self._bank  # one copy of the pixels
+        else:  # imported labels, whose views stand in a table
+            assert self._labels is not None, "only labels are imported"
+            rule, seed = self._labels.spec.view_rule, self._labels.spec.seed
+        return ViewDataset.hard(self.images, replace(rule, mix="none"), seed, num_epochs, self.device, bank=bank)
+
     def _weigh(self, weights: NDArray[np.floating] | None) -> None:
         found = None if weights is None else torch.from_numpy(weights.astype(np.float32)).to(self.device)
         self._weights = found
@@ -169,6 +190,7 @@ class ViewDataset(Dataset[LabelBatch]):
         num_labels: int,
         device: torch.device | str,
         order: Order = "views",
+        bank: ImageBank | None = None,
     ) -> None:
         images = views.images
         self.images, self.device, self.num_labels = images, torch.device(device), num_labels
@@ -178,10 +200,8 @@ class ViewDataset(Dataset[LabelBatch]):
         self._recorded = views if order == "recorded" and isinstance(views, StoredViews) else None
         # Drawn at once, views cost a twentieth of batch by batch; a view's parameters are 120 bytes.
         self._drawn = views.draw(np.arange(num_labels)) if num_labels <= _DRAW_AHEAD else None
-        self._bank, self._image_labels = (
-            bank_of(views, self.device),
-            images.labels.to(self.device),
-        )
+        self._bank = bank or bank_of(views, self.device)
+        self._image_labels = images.labels.to(self.device)
 
     def __len__(self) -> int:
         return self.num_labels

@@ -13,7 +13,17 @@ from lpqld.temperature import parse_schedule
 Order = Literal["views", "recorded"]
 CALIBRATIONS = ("fit", "paper", "off")
 # Came after the first label sets: written only where they say something, so that a manifest pays for no default.
-_LATER_FIELDS = ("lr_per", "ema", "accumulate", "precision", "order", "augment_crop", "augment_flip")
+_LATER_FIELDS = (
+    "lr_per",
+    "ema",
+    "accumulate",
+    "precision",
+    "order",
+    "augment_crop",
+    "augment_flip",
+    "hard_every",
+    "hard_weight",
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,9 @@ class Recipe:
         augment_crop: of labels of whole images, one each: every epoch the student sees another crop of each image, of
             this share of its area up to all of it, in (0, 1]; 1 is the whole image, always.
         augment_flip: half of those crops are mirrored.
+        hard_every: every so many-th epoch, the first one too, is of hard labels: other crops of the images, unmixed,
+            each with its image's class, which take no bytes; 0 is never. It pays where labels are few.
+        hard_weight: of the cross-entropy of those, beside KL times the teacher temperature squared.
         precision: of the student's network: "float32", "bfloat16" (autocast), or "auto", see `precision.uses_bfloat16`.
     """
 
@@ -68,6 +81,8 @@ class Recipe:
     order: Order = "views"
     augment_crop: float = 1.0
     augment_flip: bool = False
+    hard_every: int = 0
+    hard_weight: float = 2.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -97,12 +112,26 @@ class Recipe:
             raise ConfigError(f"order must be views or recorded, found {self.order!r}")
         if not 0 < self.augment_crop <= 1:
             raise ConfigError(f"augment_crop must be above 0, up to 1, found {self.augment_crop}")
+        if self.hard_every < 0 or self.hard_every == 1:
+            raise ConfigError(f"hard_every must be 2 or more, or 0 for never, found {self.hard_every}")
+        if self.hard_every and self.order != "views":
+            raise ConfigError("hard_every: the recorded order has no epochs of hard labels; choose order views")
+        if not 0 < self.hard_weight < math.inf:
+            raise ConfigError(f"hard_weight must be above 0, found {self.hard_weight}")
         parse_schedule(self.temperature, self.epochs)
 
     @property
     def augments(self) -> bool:
         """Whether students see other views than the labels'."""
         return self.augment_crop < 1 or self.augment_flip
+
+    def is_hard(self, epoch: int) -> bool:
+        """Whether an epoch is of hard labels."""
+        return self.hard_every > 0 and epoch % self.hard_every == 0
+
+    def num_hard_before(self, epoch: int) -> int:
+        """How many epochs before an epoch are of hard labels."""
+        return -(-epoch // self.hard_every) if self.hard_every else 0
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""

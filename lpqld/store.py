@@ -57,6 +57,35 @@ def read_part(path: Location, num_bytes: int) -> tuple[bytes, int]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); the label set is incomplete") from error
 
 
+def read_json(path: Location, remedy: str) -> dict[str, Any]:
+    """The JSON object in a file that must be there.
+
+    Args:
+        remedy: what to do where it is damaged, for the message.
+
+    Raises:
+        DataError: it is not there, or damaged; the message names it.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        if not isinstance(document, dict):
+            raise ValueError("expected a JSON object")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); {remedy}") from error
+    return document
+
+
+def kept_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object that was kept in a file; None where there is none or not a whole one: its work is done again."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
 def sweep_temporary_files(folder: Location) -> None:
     """Delete what an interrupted writer left behind in `folder`."""
     for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):

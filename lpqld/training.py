@@ -95,6 +95,7 @@ def train(
             f"a step of {min(batch_sizes)} views cannot be cut into {num_parts} parts: lower accumulate"
             f" ({recipe.accumulate}) or the number of workers ({ranks.size}), or raise the batch size"
         )
+    hard_data = data.hard_labelled(recipe.num_hard_before(recipe.epochs)) if recipe.hard_every else data
     optimizer = make_optimizer(student, recipe)
     average = WeightAverage(student, recipe.ema) if recipe.ema else None
     teacher_schedule = parse_schedule(recipe.temperature, recipe.epochs)
@@ -120,33 +121,38 @@ def train(
         for epoch in range(len(done), recipe.epochs):
             if average is not None and epoch > 0:
                 average.swap()
-            teacher_temperature = teacher_schedule(epoch)
+            teacher_temperature, is_hard = teacher_schedule(epoch), recipe.is_hard(epoch)
+            num_hard = recipe.num_hard_before(epoch)
+            views, number = (hard_data, num_hard) if is_hard else (data, epoch - num_hard)  # of its kind, none skipped
             if recipe.ca == "off":
                 student_temperature = teacher_temperature
-            elif recipe.ca == "fit" and calibration.is_due(epoch, calibrated):
-                fitted = fit_on_views(student, data, recipe, epoch, seed, teacher_temperature)
+            elif recipe.ca == "fit" and not is_hard and calibration.is_due(epoch, calibrated):
+                fitted = fit_on_views(student, data, recipe, number, seed, teacher_temperature)
                 student_temperature, calibrated = ranks.from_first(fitted), epoch
             student.train()
+            tau = 1.0 if is_hard else student_temperature
             scale = loss_scale(recipe, teacher_temperature, student_temperature)
+            if is_hard:
+                scale *= recipe.hard_weight / teacher_temperature**2
             total_loss, lr = torch.zeros((), device=device), 0.0
             with _random_layers(seed, epoch, ranks.rank, device):
-                for step, positions in enumerate(data.batches(epoch, recipe.batch_size, seed)):
+                for step, positions in enumerate(views.batches(number, recipe.batch_size, seed)):
                     lr = learning_rate(epoch + step / len(batch_sizes), recipe)
                     for group in optimizer.param_groups:
                         group["lr"] = lr
                     optimizer.zero_grad(set_to_none=True)
                     last_parts = []
                     parts = np.array_split(positions, num_parts)[ranks.rank :: ranks.size]
-                    for number, part in enumerate(parts, 1):
-                        batch = data[part]
+                    for count, part in enumerate(parts, 1):
+                        batch = views[part]
                         targets = batch.soft_targets(teacher_temperature)
-                        with contextlib.nullcontext() if number == len(parts) else without_exchange(network):
+                        with contextlib.nullcontext() if count == len(parts) else without_exchange(network):
                             logits = network(batch.views)
-                            loss = kl_divergence(logits, targets, student_temperature, num_views=len(positions))
+                            loss = kl_divergence(logits, targets, tau, num_views=len(positions))
                             # DDP takes the mean over ranks; these losses are shares of a sum.
                             (loss * (scale * ranks.size)).backward()
                         total_loss += loss.detach()
-                        if recipe.ca == "paper":
+                        if recipe.ca == "paper" and not is_hard:
                             last_parts.append((logits.detach(), targets))
                     optimizer.step()
                     if average is not None:
@@ -159,7 +165,7 @@ def train(
                     f"the student's loss became {mean_loss} in epoch {epoch}; lower the learning rate ({recipe.lr:g})"
                 )
             used_temperature = student_temperature
-            if recipe.ca == "paper":
+            if recipe.ca == "paper" and not is_hard:
                 losses = torch.stack([grid_losses(*part) for part in last_parts]).sum(0)
                 student_temperature = least_of_grid(ranks.summed(losses))
             if average is not None:

@@ -41,6 +41,7 @@ class Choice:
         codec: `--codec`: what labels say of the classes that they leave out ("topk" says nothing), or "lowrank".
         temperature, ca, lr: of the recipe.
         epoch: of the experts that said the labels; None where trials do not choose it.
+        hard_every: of the recipe; baselines have no epochs of hard labels.
     """
 
     kind: Kind
@@ -52,11 +53,12 @@ class Choice:
     ca: Literal["fit", "paper", "off"] = "off"
     lr: float = 1e-3
     epoch: int | None = None
+    hard_every: int = 0
 
     @property
     def params(self) -> dict[str, Any]:
-        """All of it as JSON values, without an epoch where there is none, and without the codec that says nothing."""
-        left_out = {"epoch": None, "codec": PLAIN}
+        """All of it as JSON values, without those that say nothing: no epoch, the plain codec, no hard labels."""
+        left_out = {"epoch": None, "codec": PLAIN, "hard_every": 0}
         return {name: value for name, value in asdict(self).items() if name not in left_out or value != left_out[name]}
 
     @property
@@ -118,8 +120,9 @@ class Shared:
         return self.validation if share >= 1 else self.validation.split(share, seed=0)[0]
 
     def recipe_of(self, choice: Choice) -> Recipe:
-        """The recipe with a choice's temperatures and learning rate."""
-        return replace(self.recipe, temperature=choice.temperature, ca=choice.ca, lr=choice.lr)
+        """The recipe with a choice's temperatures, learning rate and epochs of hard labels."""
+        recipe = replace(self.recipe, temperature=choice.temperature, ca=choice.ca, lr=choice.lr)
+        return replace(recipe, hard_every=choice.hard_every)
 
     def sizes_in(self, codec: Codec) -> PrefixSizes:
         """The bytes of every prefix of the master in a codec, encoded once for all budgets and trials."""

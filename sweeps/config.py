@@ -134,6 +134,7 @@ class SearchConfig(Strict):
     temperature_shape: tuple[Literal["constant", "step", "cosine"], ...] = ("constant", "step", "cosine")
     ca: tuple[Literal["fit", "paper", "off"], ...] = ("fit", "paper", "off")
     lr: tuple[float, float] = (5e-4, 4e-3)
+    hard_every: tuple[int, ...] = Field(default=(), description="of students; by default the recipe's alone")
     early_stopping: bool = True
 
     @field_validator("budgets", mode="before")
@@ -145,21 +146,28 @@ class SearchConfig(Strict):
     @classmethod
     def _sorted(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if min(value) < 1:
-            raise ValueError(f"expected numbers of at least 1, found {value}")
+            raise ValueError("expected numbers of at least 1")
         return tuple(sorted(set(value)))
 
     @field_validator("bits")
     @classmethod
     def _bits(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not all(2 <= bits <= 16 for bits in value):
-            raise ValueError(f"bits must be 2 to 16, found {value}")
+            raise ValueError("bits must be 2 to 16")
+        return value
+
+    @field_validator("hard_every")
+    @classmethod
+    def _hard_every(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not all(every == 0 or every >= 2 for every in value):
+            raise ValueError("expected numbers of 2 or more, or 0 for never")
         return value
 
     @field_validator("temperature_start", "temperature_end", "lr")
     @classmethod
     def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 < value[0] <= value[1]:
-            raise ValueError(f"expected 0 < low <= high, found {value}")
+            raise ValueError("expected 0 < low <= high")
         return value
 
     @field_validator("budgets")

@@ -19,7 +19,7 @@ from lpqld.errors import ConfigError
 from lpqld.evaluation import accuracy
 from lpqld.fit import fit_teacher
 from lpqld.images import ImageSet
-from lpqld.store import canonical_json, fingerprint, write_atomically
+from lpqld.store import canonical_json, fingerprint, kept_json, write_atomically
 from lpqld.teacher import TeacherSpec, choose_device, load_teacher, save_teacher
 from sweeps.cluster import cluster, num_gpus, result_of, use_assigned_resources
 
@@ -205,8 +205,5 @@ def _fit_anew(
 
 def _read(about: Path) -> dict[str, Any] | None:
     """What a fit has written of itself; None where there is none, or something else of that name."""
-    try:
-        document = json.loads(about.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) and "identity" in document else None
+    document = kept_json(about)
+    return document if document is not None and "identity" in document else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.location import Location, RemotePath, location
 from lpqld.sizes import format_bytes
-from lpqld.store import write_atomically
+from lpqld.store import read_json, write_atomically
 from lpqld.views import Views
 from sweeps.config import SweepConfig
 from sweeps.data import open_images
@@ -88,7 +87,9 @@ def export(
 
         def images() -> ImageSet:
             sweep_folder = root / result.experiment
-            config = SweepConfig.model_validate(json.loads((sweep_folder / CONFIG_FILE).read_text()))
+            config = SweepConfig.model_validate(
+                read_json(sweep_folder / CONFIG_FILE, "restore it, or export without the images")
+            )
             return open_images(config.images, source=images_source(config, sweep_folder))
 
         origin = Origin(result, point, root / result.experiment / REPORT_FOLDER / FIGURE_FILE)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lpqld.errors import ConfigError, DataError
-from lpqld.store import canonical_json, write_atomically
+from lpqld.store import canonical_json, kept_json, read_json, write_atomically
 from sweeps.config import SweepConfig
 
 CONFIG_FILE, SECONDS_FILE, TRIALS_FOLDER, REPORT_FOLDER = "config.json", "seconds.json", "trials", "report"
@@ -27,8 +27,7 @@ class Clock:
     )
 
     def __post_init__(self) -> None:
-        if self.path.is_file():
-            self.seconds.update(json.loads(self.path.read_text()))
+        self.seconds.update(kept_json(self.path) or {})
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -67,7 +66,7 @@ def _claim(folder: Path, config: SweepConfig) -> None:
     if not path.is_file():
         write_atomically(path, json.dumps(wanted, indent=2).encode())
         return
-    found = json.loads(path.read_text())
+    found = read_json(path, f"restore it, or delete {folder} or pass another --name to begin anew")
     changed = [
         key for key in sorted({*_flat(found), *_flat(wanted)}) if _flat(found).get(key) != _flat(wanted).get(key)
     ]

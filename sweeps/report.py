@@ -59,7 +59,7 @@ def mark_front(points: Sequence[Point]) -> tuple[Point, ...]:
 def records(result: SweepResult) -> list[dict[str, Any]]:
     """One flat record a point with plain numbers (None where a point has none): what CSV and JSON files hold.
 
-    The experts' `epoch`, and the `codec`, are among them where trials chose them.
+    The experts' `epoch`, the `codec` and `hard_every` are among them where trials chose them.
     """
     points = (*result.points, *result.baselines)
     chosen = [key for key in _CHOSEN_COLUMNS if any(key in point.config for point in points)]
@@ -161,6 +161,8 @@ def _record(result: SweepResult, point: Point) -> dict[str, Any]:
     for key in _CONFIG_KEYS:
         value = point.config.get(key)
         record[key] = _finite(value) if isinstance(value, float) else value
+    if point.config.get("kind") == "hard":
+        record["bits"] = None  # no label is stored
     record["labels"] = point.labels
     return record
 
@@ -232,4 +234,4 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "CA": _setting("ca"),
     "Front": lambda record: "yes" if record["on_front"] else "",
 }
-_CHOSEN_COLUMNS = {"epoch": "Epoch", "codec": "Codec"}
+_CHOSEN_COLUMNS = {"epoch": "Epoch", "codec": "Codec", "hard_every": "Hard every"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lpqld.errors import ConfigError
-from lpqld.store import write_atomically
+from lpqld.store import read_json, write_atomically
 
 RESULT_FILE = "result.json"
 
@@ -102,4 +102,4 @@ def load_result(root: str | Path, experiment: str) -> SweepResult:
         raise ConfigError(
             f"no result of experiment {experiment!r} under {root}{hint}; {there}. Pass --root if it is elsewhere"
         )
-    return SweepResult.from_json(json.loads(path.read_text()))
+    return SweepResult.from_json(read_json(path, "run the same `lpqld sweep` again: it makes it of what is finished"))

@@ -56,8 +56,8 @@ class _Watch(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         path = result_path(Path(self._folder), choice_of(trial.config), _SEARCH_SEED)
         listener = self.listeners.get(self._folder)
-        if listener is not None and path.is_file():
-            listener(TrialResult.load(path))
+        if listener is not None and (result := TrialResult.kept(path)) is not None:
+            listener(result)
 
 
 def _tune_trial(config: dict[str, Any], data: list[Data], folder: str, cpus: float) -> None:
@@ -171,12 +171,12 @@ def search(
 
 def _kept_result(choice: Choice, folder: Path) -> TrialResult:
     path = result_path(folder, choice, _SEARCH_SEED)
-    if not path.is_file():
+    if (result := TrialResult.kept(path)) is None:
         raise DataError(
-            f"{path}: a trial of this search ended and left its result there, which is gone. Put it back, or delete "
-            f"{folder.parent / _STATE_FILE}: the search begins anew with the results that are there"
+            f"{path}: a trial of this search ended and left its result there, which is gone or damaged. Put it back, or"
+            f" delete {folder.parent / _STATE_FILE}: the search begins anew with the results that are there"
         )
-    return TrialResult.load(path)
+    return result
 
 
 @ray.remote(max_retries=2)

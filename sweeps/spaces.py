@@ -26,12 +26,19 @@ class Space:
     Attributes:
         codecs: the (codec, k, bits) of which one label per image fits.
         epochs: of the experts; none where there is no choice.
+        hard_every: of the recipe; (0,) is no choice, and no hard labels.
     """
 
     budget: int
     codecs: tuple[tuple[str, int, int], ...]
     search: SearchConfig
     epochs: tuple[int, ...] = ()
+    hard_every: tuple[int, ...] = (0,)
+
+    @property
+    def _with_hard(self) -> bool:
+        """Whether a trial's parameters say `hard_every`."""
+        return self.hard_every != (0,)
 
     def __call__(self, trial: optuna.Trial) -> None:
         """Suggest one trial's parameters (Optuna's define-by-run)."""
@@ -47,13 +54,16 @@ class Space:
         trial.suggest_float("lr", *search.lr, log=True)
         if self.epochs:
             trial.suggest_categorical("epoch", list(self.epochs))
+        if self._with_hard:
+            trial.suggest_categorical("hard_every", list(self.hard_every))
 
     def has_room_for(self, params: dict[str, Any]) -> bool:
         """Whether the codec of another budget's trial fits this one."""
         return _codec_in(params) in self.codecs
 
     def first_points(self, paper: PaperConfig, num_classes: int, recipe: Recipe) -> list[dict[str, Any]]:
-        """Where to begin: the paper's k with its temperatures and with the recipe's own, and the largest k with those.
+        """Where to begin: the paper's k with its temperatures and with the recipe's own, and the largest k with those;
+        the second with each choice of hard labels.
 
         The paper's k are classes: no directions of a low rank, where there are others.
         """
@@ -65,6 +75,8 @@ class Space:
             self._point(name, nearest, recipe.temperature, recipe),
             self._point(self._names(largest)[0], largest, recipe.temperature, recipe),
         ]
+        if self._with_hard:
+            points += [{**points[1], "hard_every": every} for every in self.hard_every]
         return [point for index, point in enumerate(points) if point not in points[:index]]
 
     def _point(self, name: str, k: int, temperature: str, recipe: Recipe) -> dict[str, Any]:
@@ -80,6 +92,8 @@ class Space:
         point |= {"ca": recipe.ca if recipe.ca in search.ca else search.ca[0], "lr": _within(recipe.lr, search.lr)}
         if self.epochs:
             point["epoch"] = self.epochs[-1]
+        if self._with_hard:
+            point["hard_every"] = recipe.hard_every if recipe.hard_every in self.hard_every else self.hard_every[0]
         return point
 
     @property
@@ -121,6 +135,7 @@ def choice_of(config: dict[str, Any]) -> Choice:
         ca=config["ca"],
         lr=float(f"{config['lr']:.3g}"),
         epoch=config.get("epoch"),
+        hard_every=config.get("hard_every", 0),
     )
 
 
@@ -138,7 +153,8 @@ def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -
             f"search.k {too_large}: the labels hold {stored} classes a view; choose k of at most {stored}"
         )
     # The longest text that a trial's recipe can have in the manifest, so that what fits here fits there.
-    longest = {"temperature": "12.34:12.34:cosine", "ca": "paper", "lr": 0.000123}
+    hard_every = search.hard_every or (shared.recipe.hard_every,)
+    longest = {"temperature": "12.34:12.34:cosine", "ca": "paper", "lr": 0.000123, "hard_every": max(hard_every)}
     sizes, epochs = {}, tuple(shared.by_epoch)
     # Where all classes are kept, there is none that anything could be said of: one codec for all that were asked.
     codecs = dict.fromkeys(
@@ -161,5 +177,5 @@ def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -
                 f"{sizes[smallest]} bytes (k={smallest[1]}, {smallest[2]} bits). Raise --budget, or add smaller "
                 f"search.k or search.bits"
             )
-        spaces.append(Space(budget, fitting, search, epochs))
+        spaces.append(Space(budget, fitting, search, epochs, hard_every))
     return spaces

@@ -24,7 +24,7 @@ from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.recipe import Recipe
 from lpqld.references import UNKNOWN_TEACHER, TeacherRef
-from lpqld.store import canonical_json, fingerprint, write_atomically
+from lpqld.store import canonical_json, fingerprint, kept_json, write_atomically
 from lpqld.student import Student
 from lpqld.training import train
 from sweeps.cluster import num_gpus, result_of, use_assigned_resources
@@ -222,9 +222,9 @@ def _train(
 def _kept(path: Path) -> dict[str, float] | None:
     """What a student had; None where it is not there, or not whole: it is trained again."""
     try:
-        found: dict[str, float] = json.loads(path.read_bytes())
+        found: dict[str, float] = kept_json(path) or {}
         return {**found, "accuracy": float(found["accuracy"]), "val_accuracy": float(found["val_accuracy"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lpqld.images import ImageSet
-from lpqld.store import write_atomically
+from lpqld.store import read_json, write_atomically
 from lpqld.teacher import Teacher
 from lpqld.training_images import TrainingImages
 from sweeps.cluster import cluster, object_store_for
@@ -59,5 +59,5 @@ def images_source(config: SweepConfig, folder: Path) -> str:
     if not config.recovers:
         assert config.images.source is not None, "require_data comes first"
         return config.images.source
-    place: dict[str, str] = json.loads((folder / _PLACE_FILE).read_bytes())
-    return place["source"]
+    place = read_json(folder / _PLACE_FILE, "run the same `lpqld sweep` again, which writes it")
+    return str(place["source"])

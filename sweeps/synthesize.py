@@ -28,6 +28,7 @@ from lpqld.location import Location, file_sizes
 from lpqld.recover import Batch, Recoverer, batches_of
 from lpqld.recover_recipe import RecoverRecipe
 from lpqld.statistics_files import StatisticsFolder
+from lpqld.store import read_json
 from lpqld.training_images import TrainingImages
 from sweeps.claim import claim
 from sweeps.cluster import use_assigned_resources
@@ -205,10 +206,7 @@ def _finished(out: Location, identity: str) -> dict[str, Any] | None:
     path = out / ABOUT_FILE
     if not path.is_file():
         return None
-    try:
-        about: dict[str, Any] = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); delete {out} and run the same command again") from error
+    about = read_json(path, f"delete {out} and run the same command again")
     if about.get("fingerprint") != identity:
         raise ConfigError(
             f"{out} holds images that were recovered with other settings, teacher or training images; choose another "

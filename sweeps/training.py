@@ -23,7 +23,7 @@ from lpqld.labels import Labels
 from lpqld.model_files import MODEL_FILE, save_model
 from lpqld.parallel import ALONE, Ranks
 from lpqld.recipe import Recipe
-from lpqld.store import canonical_json, fingerprint, write_atomically
+from lpqld.store import canonical_json, fingerprint, kept_json, write_atomically
 from lpqld.student import Student
 from lpqld.teacher_spec import TeacherSpec
 from lpqld.training import Compile, train
@@ -136,8 +136,7 @@ def train_students(
     prints = [images.fingerprint, *(each.fingerprint for each in sets)]
     identity = [labels.spec.fingerprint, *prints, recipe.to_json()]
     path = folder.resolve() / f"{fingerprint(canonical_json(identity))[:16]}.json"
-    found = json.loads(path.read_text()) if path.is_file() else {}
-    kept = {seed: StudentAccuracy(**values) for seed, values in found.items()}
+    kept = {seed: StudentAccuracy(**values) for seed, values in (kept_json(path) or {}).items()}
     gpus, available = num_gpus(), num_gpus() or num_cpus()
     if workers > available:
         raise ConfigError(

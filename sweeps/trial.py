@@ -14,7 +14,7 @@ import torch
 
 from lpqld.dataset import ViewDataset
 from lpqld.evaluation import accuracy
-from lpqld.store import write_atomically
+from lpqld.store import kept_json, write_atomically
 from lpqld.student import Student
 from lpqld.training import DivergedError, EpochMetrics, train
 from sweeps.choice import Choice, Shared, choose_labels
@@ -56,9 +56,10 @@ class TrialResult:
         write_atomically(path, json.dumps(asdict(self)).encode())
 
     @classmethod
-    def load(cls, path: Path) -> TrialResult:
-        """The inverse of `save`."""
-        document = json.loads(path.read_text())
+    def kept(cls, path: Path) -> TrialResult | None:
+        """The inverse of `save`; None where nothing is kept, or not whole."""
+        if (document := kept_json(path)) is None:
+            return None
         history = tuple(EpochMetrics(**metrics) for metrics in document["history"])
         return cls(**{**document, "choice": Choice(**document["choice"]), "history": history})
 
@@ -86,11 +87,10 @@ def run_trial(
         on_rung: called at most `NUM_RUNGS` times with what is known so far, the last time after the result is kept.
     """
     path = result_path(folder, choice, seed)
-    if path.is_file():
-        kept = TrialResult.load(path)
-        if kept.finished and (kept.test_accuracy is not None or not with_test):
-            on_rung(kept)
-            return kept
+    kept = TrialResult.kept(path)
+    if kept is not None and kept.finished and (kept.test_accuracy is not None or not with_test):
+        on_rung(kept)
+        return kept
     start = time.perf_counter()
     chosen, recipe = choose_labels(choice, shared), shared.recipe_of(choice)
     images = shared.images

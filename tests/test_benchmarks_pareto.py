@@ -21,7 +21,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The scripts as modules, with their neighbours."""
     monkeypatch.syspath_prepend(str(FOLDER.parent))
     monkeypatch.syspath_prepend(str(FOLDER))
-    names = ("data_sets", "rows", "pareto", "report", "ideas", "explore")
+    names = ("data_sets", "rows", "pareto", "report", "ideas", "explore", "search")
     return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
 
 
@@ -108,4 +108,7 @@ def test_the_page_has_the_committed_results(scripts):
         data = data_set(scripts, folder)
         made |= set(scripts.pareto.markdown(data, scripts.rows.rows_of(data)).splitlines())
         made |= set(scripts.ideas.markdown(data, scripts.ideas.IDEAS).splitlines())
+    searches = set(scripts.search.markdown(scripts.search.METHODS, seeds=3).splitlines())
+    assert searches <= set(page.splitlines())
+    made |= searches
     assert [line for line in shown if line not in made] == []

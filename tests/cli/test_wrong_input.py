@@ -138,6 +138,11 @@ class TestConfiguration:
         assert "was made by another configuration (search.trials was 6, now 5)" in message
         assert "Pass another --name or --root" in message
         assert contents(tmp_path) == before
+        config = tmp_path / "runs" / "digits" / "config.json"
+        config.write_bytes(config.read_bytes()[:100])
+        message = refused(DATA, *sweep(tmp_path / "runs", *missing))
+        assert f"{config}: damaged" in message
+        assert "restore it" in message
 
     def test_mistake_before_the_first_trial_leaves_the_name_free(self, refused, tmp_path):
         missing = ("--teacher", tmp_path / "later.safetensors")
@@ -310,6 +315,13 @@ class TestLabels:
         for line in (("pareto", "nothing"), ("export", "nothing", "--out", tmp_path / "out")):
             message = refused(CONFIG, *line, "--root", tmp_path)
             assert f"no result of experiment 'nothing' under {tmp_path}; no finished sweep is there" in message
+
+    def test_damaged_result_of_an_experiment(self, refused, tmp_path):
+        (tmp_path / "digits").mkdir()
+        (tmp_path / "digits" / "result.json").write_text('{"experiment": "dig')
+        message = refused(DATA, "pareto", "digits", "--root", tmp_path)
+        assert "result.json: damaged" in message
+        assert "run the same `lpqld sweep` again" in message
 
 
 class TestProcess:

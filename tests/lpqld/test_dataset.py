@@ -19,6 +19,7 @@ from lpqld.render import render
 from lpqld.select import reordered
 from lpqld.views import ViewRule, Views
 from tests.checks import RULE, dense_probabilities, equal_labels
+from tests.conftest import CHECKOUT
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +217,37 @@ class TestAugmented:
     def test_several_labels_of_an_image_are_refused(self, images, top3):
         with pytest.raises(ConfigError, match="one label of each whole image; these are 100 labels of"):
             ViewDataset.of_recipe(images, top3, self.RECIPE, "cpu")
+
+
+class TestHardLabelled:
+    def test_unmixed_views_of_the_same_images_each_with_its_images_class(self, images, data):
+        hard = data.hard_labelled(4)
+        views = Views(images, replace(RULE, mix="none"), 0)
+        assert RULE.mix != "none"
+        for epoch in range(4):
+            positions = np.concatenate(hard.batches(epoch, 7, seed=1))
+            batch, drawn = hard[positions], views.draw(positions)
+            assert torch.equal(batch.views, render(images.pixels, drawn))
+            assert sorted(drawn.rows.tolist()) == list(range(images.num_images))
+            assert torch.equal(batch.image_labels, images.labels[torch.from_numpy(drawn.rows)])
+            expected = torch.nn.functional.one_hot(batch.image_labels, 10).float()
+            assert torch.equal(batch.targets(20.0), expected)
+        assert hard.num_labels == 4 * images.num_images
+        assert hard._bank is data._bank, "one copy of the pixels on a device"
+
+    def test_augmented_whole_images_keep_their_crops(self, images, whole):
+        recipe = Recipe(epochs=5, augment_crop=0.3, augment_flip=True)
+        data = ViewDataset.of_recipe(images, whole, recipe, "cpu", seed=3)
+        positions = np.arange(20)
+        assert torch.equal(data.hard_labelled(5)[positions].views, data[positions].views)
+
+    def test_imported_labels_have_crops_of_their_rule(self):
+        labels = LabelSet.open(CHECKOUT / "tests" / "golden" / "v2-stored-cutmix").labels
+        images = ImageSet.open("digits:train").sample_per_class(1, 0)
+        hard = ViewDataset(images, labels).hard_labelled(2)
+        views = Views(images, replace(labels.spec.view_rule, mix="none"), labels.spec.seed)
+        positions = np.arange(hard.num_labels)
+        assert torch.equal(hard[positions].views, render(images.pixels, views.draw(positions)))
 
 
 class TestBinding:

@@ -1,6 +1,8 @@
 from dataclasses import fields, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.recipe import Recipe
@@ -27,7 +29,7 @@ FIRST_FIELDS = [
 class TestRecipe:
     @pytest.mark.parametrize(
         "change",
-        [{}, {"lr_per": "epoch"}, {"ema": 0.99}, {"accumulate": 3}, {"precision": "bfloat16"}],
+        [{}, {"lr_per": "epoch"}, {"ema": 0.99}, {"accumulate": 3}, {"precision": "bfloat16"}, {"hard_every": 2}],
         ids=str,
     )
     def test_json_round_trip(self, change):
@@ -43,6 +45,12 @@ class TestRecipe:
     def test_fields_from_elsewhere_are_refused(self):
         with pytest.raises(DataError, match="not one that this lpqld knows"):
             Recipe.from_json({**RECIPE.to_json(), "label_smoothing": 0.1})
+
+    @given(every=st.sampled_from([0, 2, 3, 5, 7]), epoch=st.integers(0, 60))
+    def test_hard_epochs_are_counted(self, every, epoch):
+        recipe = replace(RECIPE, hard_every=every)
+        assert recipe.is_hard(epoch) == (every > 0 and epoch in range(0, 61, every or 1))
+        assert recipe.num_hard_before(epoch) == sum(recipe.is_hard(before) for before in range(epoch))
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -64,6 +72,11 @@ class TestRecipe:
             ({"accumulate": 0}, "accumulate must be 1 to the batch size"),
             ({"accumulate": 16}, "accumulate must be 1 to the batch size"),
             ({"precision": "float16"}, "precision must be auto, float32 or bfloat16"),
+            ({"hard_every": 1}, "hard_every must be 2 or more, or 0 for never, found 1"),
+            ({"hard_every": -2}, "hard_every must be 2 or more"),
+            ({"hard_every": 2, "order": "recorded"}, "choose order views"),
+            ({"hard_weight": 0.0}, "hard_weight must be above 0"),
+            ({"hard_weight": float("inf")}, "hard_weight must be above 0"),
         ],
         ids=str,
     )

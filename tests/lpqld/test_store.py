@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lpqld.errors import ConfigError
-from lpqld.store import canonical_json, fingerprint, sweep_temporary_files, write_atomically
+from lpqld.errors import ConfigError, DataError
+from lpqld.store import canonical_json, fingerprint, kept_json, read_json, sweep_temporary_files, write_atomically
 
 
 def everything_in(folder: Path) -> list[str]:
@@ -82,6 +82,26 @@ class TestFingerprint:
     def test_fingerprints_are_pinned(self):
         # Label sets and teachers on disk name each other by these.
         assert fingerprint(b"a", b"bc") == "9a8acca1b6c6c0befd3fbc756aed625da998c998f7252e738c4ef061906b9b21"
+
+
+class TestReading:
+    def test_what_was_written_is_read(self, tmp_path):
+        write_atomically(tmp_path / "a.json", b'{"a": [1, "\xc3\xa9"]}')
+        assert read_json(tmp_path / "a.json", "") == kept_json(tmp_path / "a.json") == {"a": [1, "é"]}
+
+    @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"[1]", b"3", b'{"a": "\xff"}', b"\0" * 64])
+    def test_a_damaged_file_is_told_with_what_to_do_or_taken_as_not_there(self, tmp_path, content):
+        path = tmp_path / "a.json"
+        path.write_bytes(content)
+        assert kept_json(path) is None
+        with pytest.raises(DataError, match=r"a\.json: damaged \(.+\); run it again"):
+            read_json(path, "run it again")
+
+    @pytest.mark.parametrize("name", ["missing.json", "."])
+    def test_no_file(self, tmp_path, name):
+        assert kept_json(tmp_path / name) is None
+        with pytest.raises(DataError, match=r"cannot be read \(.+\); run it again"):
+            read_json(tmp_path / name, "run it again")
 
 
 def test_equal_values_have_equal_json():

@@ -190,6 +190,61 @@ class TestCalibration:
         assert next(running).student_temperature == pytest.approx(expected)
 
 
+class TestHardEpochs:
+    RECIPE = replace(SGD, epochs=6, batch_size=30, lr=0.05, weight_decay=0.0, hard_every=2)
+
+    def test_the_first_step_is_of_cross_entropy_with_its_weight(self, data):
+        recipe = replace(self.RECIPE, epochs=1, hard_weight=3.0)
+        student = Student(recipe, 10, 0).train()
+        before = weights(student)
+        (batch,) = data.hard_labelled(1).epoch(0, 30, 0)
+        torch.nn.functional.cross_entropy(student(batch.views), batch.image_labels).backward()
+        gradient = torch.cat([parameter.grad.flatten() for parameter in student.parameters()])
+        # SGD's scale is T = 4; the weight is beside T squared.
+        expected = before - 0.05 * (4.0 * 3.0 / 4.0**2) * gradient
+        assert torch.allclose(weights(trained(data, recipe)[0]), expected, atol=1e-6)
+
+    @pytest.mark.parametrize("hard_every", [2, 3])
+    def test_labels_are_read_in_the_order_that_they_have_without(self, data, hard_every):
+        read: list[list[int]] = []
+
+        class Watched(ViewDataset):
+            def __getitem__(self, positions):
+                read.append(np.asarray(positions).tolist())
+                return super().__getitem__(positions)
+
+        assert data._labels is not None
+        watched = Watched(data.images, data._labels)
+        recipe = replace(self.RECIPE, hard_every=hard_every)
+        trained(watched, recipe)
+        num_soft = recipe.epochs - recipe.num_hard_before(recipe.epochs)
+        assert num_soft == {2: 3, 3: 4}[hard_every]
+        assert read == [batch.tolist() for epoch in range(num_soft) for batch in data.batches(epoch, 30, 0)]
+
+    @pytest.mark.parametrize("ca", ["fit", "paper"])
+    def test_calibration_knows_soft_labels_only(self, data, ca):
+        recipe = replace(RECIPE, ca=ca, temperature="0.5", epochs=20, lr=4e-3, hard_every=2)
+        found = [metrics.student_temperature for metrics in trained(data, recipe)[1]]
+        moved = [epoch for epoch in range(1, 20) if found[epoch] != found[epoch - 1]]
+        assert moved
+        # Fitted before an epoch, the paper's after one.
+        assert not any(recipe.is_hard(epoch - (ca == "paper")) for epoch in moved)
+
+    def test_without_them_nothing_changes(self, data):
+        alone, same = trained(data, SGD)[0], trained(data, replace(SGD, hard_weight=3.0))[0]
+        assert torch.equal(weights(alone), weights(same))
+
+    def test_few_labels_teach_more_with_them(self, teacher, digits):
+        images, test = digits.sample_per_class(10, 0), ImageSet.open("digits:test")
+        recipe = Recipe(epochs=40, batch_size=20, lr=4e-3, temperature="20", ca="off", precision="float32")
+        few = labelled(teacher, images, 1, TopK(2, 1.0))
+        found = {}
+        for hard_every in (0, 2):
+            student, _ = trained(few, replace(recipe, hard_every=hard_every))
+            found[hard_every] = accuracy(student, test)
+        assert found[2] > found[0]
+
+
 class TestAccumulation:
     @pytest.mark.parametrize("codec", [TopK(3, 0.25), TopK(3, 0.25, absent="tail")], ids=["top 3", "with a tail"])
     def test_parts_of_a_step_move_the_weights_as_the_whole_step(self, teacher, codec):

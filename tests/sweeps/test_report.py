@@ -4,6 +4,7 @@ import csv as csv_files
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,12 @@ def test_table_says_what_a_person_wants_to_know() -> None:
         "–",
         "",
     )
+
+
+def test_hard_labels_have_no_bits() -> None:
+    hard = point("hard-1", None, 0, [0.8], 0.8, kind="hard", bits=16, temperature="1")
+    (found,) = report.table(replace(sweep(), points=(), baselines=(hard,)))
+    assert found["Bits"] == found["k"] == report.table(sweep())[5]["Bits"] == "–"
 
 
 def test_terminal_table_shows_every_row_and_takes_names_literally() -> None:

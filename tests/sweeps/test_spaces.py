@@ -65,6 +65,27 @@ class TestSpace:
         (whole,) = spaces_for((6000,), replace_k(wide, (10,), codec=("topk-share",)), small_shared)
         assert {name for name, *_ in whole.codecs} == {"topk"}
 
+    def test_hard_labels_are_chosen_between_and_begun_with(self, small_shared):
+        wide = SEARCH.model_copy(update={"hard_every": (0, 2)})
+        (space,) = spaces_for((6000,), wide, small_shared)
+        points = space.first_points(PaperConfig(), 10, RECIPE)
+        assert [point["hard_every"] for point in points] == [0, 0, 2]
+        search = BudgetSearch([space], wide.model_copy(update={"trials": 12}), [[]], seed=0)
+        choices = [choice_of(search.suggest(str(index))) for index in range(12)]
+        assert {choice.hard_every for choice in choices} == {0, 2}
+        for choice in choices:
+            assert small_shared.recipe_of(choice).hard_every == choice.hard_every
+            assert ("hard_every" in choice.params) == (choice.hard_every == 2)
+            assert choose_labels(choice, small_shared).label_bytes <= 6000
+
+    def test_without_a_choice_hard_labels_are_those_of_the_recipe(self, small_shared):
+        alternating = replace(small_shared, recipe=replace(small_shared.recipe, hard_every=3))
+        (plain,), (space,) = (spaces_for((6000,), SEARCH, shared) for shared in (small_shared, alternating))
+        assert (plain.hard_every, space.hard_every) == ((0,), (3,))
+        assert "hard_every" not in plain.first_points(PaperConfig(), 10, RECIPE)[0]
+        search = BudgetSearch([space], SEARCH, [[]], seed=0)
+        assert {choice_of(search.suggest(str(index))).hard_every for index in range(3)} == {3}
+
     def test_directions_are_chosen_as_classes_are(self, small_shared):
         wide = replace_k(SEARCH, (2, 3, 10), codec=("topk", "lowrank"))
         (space,) = spaces_for((6000,), wide, small_shared)

@@ -62,7 +62,12 @@ def exported(
 
 
 def trials(sweep: Sweep) -> list[TrialResult]:
-    return [TrialResult.load(path) for path in sorted((sweep.folder / "trials").glob("*.json"))]
+    found = []
+    for path in sorted((sweep.folder / "trials").glob("*.json")):
+        result = TrialResult.kept(path)
+        assert result is not None, path
+        found.append(result)
+    return found
 
 
 def mlflow_runs(root: Path) -> tuple[list[Any], list[Any]]:

@@ -43,6 +43,14 @@ def test_finished_seeds_are_read_and_others_trained(small_shared, ray_cluster, t
     assert said == [(1, 2), (2, 2)]
 
 
+def test_seeds_of_a_damaged_file_are_trained_again(small_shared, ray_cluster, tmp_path):
+    first = students(small_shared, tmp_path, seeds=range(1, 2))
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:7])
+    assert students(small_shared, tmp_path, seeds=range(1, 2)) == first
+    assert json.loads(kept.read_text()).keys() == {"1"}
+
+
 def test_validation_images_are_read_beside_the_test_set(small_shared, ray_cluster, tmp_path):
     test, validation = small_shared.test, small_shared.validation
     ((found),) = students(small_shared, tmp_path, seeds=range(1, 2), validation=test)
@@ -65,7 +73,7 @@ def test_every_option_reaches_the_recipe(small_shared, ray_cluster, in_process, 
     data = ("--images", tmp_path / "images", "--labels", tmp_path / "labels", "--eval", "digits:val")
     given = {"arch": "convnet", "epochs": 2, "lr": 0.01, "batch_size": 15, "temperature": "4:2:cosine", "ca": "off",
              "optimizer": "sgd", "warmup_epochs": 1, "ema": 0.5, "accumulate": 3, "precision": "float32",
-             "weight_decay": 0.2}  # fmt: skip
+             "weight_decay": 0.2, "hard_every": 2, "hard_weight": 3.0}  # fmt: skip
     line = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
     done = in_process("train", *data, *line, "--seeds", 1, "--root", tmp_path / "runs", "--json")
     given["architecture"] = given.pop("arch")

@@ -29,7 +29,7 @@ class TestTraining:
         again = run_trial(SEARCH, small_shared, 0, tmp_path, device=CPU, on_rung=rungs.append)
         assert (again, path.stat().st_mtime_ns, rungs[-1]) == (first, before, first)
         assert time.perf_counter() - start < 0.1
-        assert TrialResult.load(path) == first
+        assert TrialResult.kept(path) == first
 
     @pytest.mark.parametrize("epochs", [4, 15, 19])
     def test_any_number_of_epochs_has_ten_rungs_at_most(self, small_shared, tmp_path, epochs):
@@ -52,6 +52,16 @@ class TestTraining:
         path = result_path(tmp_path, SEARCH, 0)
         replace(result, finished=False, val_accuracy=0.0).save(path)
         assert run_trial(SEARCH, small_shared, 0, tmp_path, device=CPU).val_accuracy == result.val_accuracy
+
+    @pytest.mark.parametrize("content", [b"", b'{"choice"', b"[]", b"\xff"])
+    def test_damaged_result_is_made_again(self, small_shared, tmp_path, content):
+        short = replace(small_shared, recipe=replace(small_shared.recipe, epochs=1))
+        result = run_trial(SEARCH, short, 0, tmp_path, device=CPU)
+        path = result_path(tmp_path, SEARCH, 0)
+        path.write_bytes(content)
+        assert TrialResult.kept(path) is None
+        assert run_trial(SEARCH, short, 0, tmp_path, device=CPU).val_accuracy == result.val_accuracy
+        assert TrialResult.kept(path) is not None
 
     def test_test_set_is_read_only_when_asked(self, small_shared, tmp_path):
         unreadable = replace(small_shared, test=small_shared.test.take([]))
