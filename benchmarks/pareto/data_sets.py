@@ -217,6 +217,7 @@ _TINY200 = DataSet(
             "ours x80, two teachers",
             "ours x320",
             "ours, the bytes of LPQLD x80",
+            "ours, the bytes of LPQLD x80, hard epochs",
         }
     ),
 )

@@ -112,7 +112,9 @@ def result_of(data: DataSet, found: Found) -> SweepResult:
             continue
         if "our recipe" not in name:
             baselines.append(point(data, row, facts, f"{series}, in its files", row.reference_bytes or 0))
-        baselines.append(point(data, row, facts, f"{series}, in our format (above: our recipe)", label_bytes))
+        baselines.append(
+            point(data, row, facts, f"{series}, in our format (above: our recipe, hard epochs)", label_bytes)
+        )
     return SweepResult(
         experiment=f"{data.name}, {data.epochs} epochs",
         root="",
@@ -151,7 +153,7 @@ def point(
 _SHOWN = ("temperature", "ca", "lr")
 # Baselines that share a marker, by how their names begin.
 _SERIES = {
-    "all labels, in the reference's files: each T, our views, our recipe": "all labels",
+    "all labels, in the reference's files: each T, our views, recipe, training": "all labels",
     "random real images: one soft label each, all, ours x80": "random real images",
     "LPLD, in its files": "LPLD",
     "LPQLD, the paper's setting": "LPQLD",

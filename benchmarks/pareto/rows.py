@@ -14,6 +14,7 @@ BATCH = 100  # views of a batch in the reference's files
 FACTORS = (40, 80, 200)  # how many times smaller than all labels in the reference's files
 _PAPER_K = {40: 100, 80: 50, 200: 10}  # for 1,000 classes
 _PAPER_TRAIN = {"temperature": "20:2:step", "ca": "paper"}
+_HARD, _HARD_TRAIN = "hard epochs", {"hard-every": "2"}
 _MIDDLE = 80  # the factor that random real images are trained at
 _SMALL = 40  # the factor at which architectures are compared and things changed one by one
 _SMALL_PAPER = f"LPQLD x{_SMALL}, the paper's setting"
@@ -96,6 +97,7 @@ def _baselines(data: DataSet) -> list[Row]:
         ),
         Row("all labels, T = 20, our recipe", train={**data.our_train, **_constant("20")}),
         Row("all labels, our training", train=data.our_train, source=data.our_source),
+        Row(f"all labels, our training, {_HARD}", train={**data.our_train, **_HARD_TRAIN}, source=data.our_source),
         Row("random real images, one soft label each", train=_constant("1"), source="one", images="real"),
         Row("random real images, all labels, T = 20", train=_constant("20"), source=REAL["all"], images="real"),
         Row(
@@ -121,6 +123,8 @@ def _lpld(data: DataSet) -> list[Row]:
 
 
 def _paper(data: DataSet) -> list[Row]:
+    trains = {"": _PAPER_TRAIN, ", our recipe": {**data.our_train, **_PAPER_TRAIN}}
+    trains[f", our recipe, {_HARD}"] = {**trains[", our recipe"], **_HARD_TRAIN}
     return [
         Row(
             f"LPQLD x{factor}, the paper's setting{name}",
@@ -129,7 +133,7 @@ def _paper(data: DataSet) -> list[Row]:
             reference_bytes=reference_bytes(paper_views(data, factor)[1], paper_views(data, factor)[0], BATCH),
         )
         for factor in FACTORS
-        for name, train in (("", _PAPER_TRAIN), (", our recipe", {**data.our_train, **_PAPER_TRAIN}))
+        for name, train in trains.items()
     ]
 
 
@@ -165,6 +169,7 @@ def _ours(data: DataSet) -> list[Row]:
         if data.few is not None:
             labels = {**data.ours, **data.few}
             rows.append(replace(rows[-1], name=f"{rows[-1].name}, top {labels['k']}", labels=labels))
+        rows.append(replace(rows[-1], name=f"{rows[-1].name}, {_HARD}", train={**data.our_train, **_HARD_TRAIN}))
     return rows
 
 
@@ -231,6 +236,7 @@ def _ablation(data: DataSet) -> list[Row]:
         *(_variant(data, f"k = {k}", {"k": str(k)}) for k in kept),
         *(_variant(data, f"views by {select}", {"select": select}) for select in _SELECT),
         *(_variant(data, f"batches of {size}, lr {lr}", train={"batch-size": size, "lr": lr}) for size, lr in _STEPS),
+        *(_variant(data, f"{_HARD}, each {n}", train={"hard-every": n[0]}) for n in ("2nd", "4th")),
         *(_variant(data, f"weight decay {decay}", train={"weight-decay": decay}) for decay in ("0.01", "0.3")),
         *(_variant(data, f"average of weights, {decay}", train={"ema": decay}) for decay in ("0.99",)),
         *(_variant(data, f"{epochs} epochs of warm-up", train={"warmup-epochs": epochs}) for epochs in ("30",)),

@@ -94,6 +94,7 @@ def sweep(method: Method, seed: int, cache: Path) -> dict[str, Any]:
         "student.epochs": _EPOCHS,
         "confirm.seeds": _CONFIRM_SEEDS,
         "relabel.folder": root / "labels",
+        "search.hard_every": "[0]",  # which the results that are there did not have yet
     }
     line = ["sweep", data.preset, *(part for key, value in options.items() for part in (f"--{key}", str(value)))]
     for budget in _BUDGETS:
