@@ -67,7 +67,8 @@ def kill_9(process: subprocess.Popen[Any]) -> None:
     workers = [child for child in descendants if not child.name().endswith("Agent")]  # agents linger, and only watch
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=60)
+    # A worker that is asking Ray's GCS for something looks for it for a minute (gcs_rpc_server_reconnect_timeout_s).
+    _, alive = psutil.wait_procs(workers, timeout=150)
     assert not alive, "Ray's processes end with their driver"
 
 

@@ -168,7 +168,7 @@ class TestRecover:
 
     def test_a_damaged_note_of_what_was_made_is_named(self, images, teacher, statistics, tmp_path):
         (tmp_path / ABOUT_FILE).write_text("{")
-        with pytest.raises(DataError, match=f"{ABOUT_FILE} is damaged"):
+        with pytest.raises(DataError, match=f"{ABOUT_FILE}: damaged"):
             made(teacher, images, statistics, tmp_path)
 
     def test_a_finished_folder_is_left_alone(self, recovered, images, teacher, statistics):
