@@ -121,8 +121,9 @@ class Shared:
 
     def recipe_of(self, choice: Choice) -> Recipe:
         """The recipe with a choice's temperatures, learning rate and epochs of hard labels."""
-        recipe = replace(self.recipe, temperature=choice.temperature, ca=choice.ca, lr=choice.lr)
-        return replace(recipe, hard_every=choice.hard_every)
+        return replace(
+            self.recipe, temperature=choice.temperature, ca=choice.ca, lr=choice.lr, hard_every=choice.hard_every
+        )
 
     def sizes_in(self, codec: Codec) -> PrefixSizes:
         """The bytes of every prefix of the master in a codec, encoded once for all budgets and trials."""

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -67,12 +68,21 @@ def kill_9(process: subprocess.Popen[Any]) -> None:
     workers = [child for child in descendants if not child.name().endswith("Agent")]  # agents linger, and only watch
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=30)
-    # Ray 2.60: a worker whose actor was ending by itself may hang for ever where it destroys its CoreWorkerProcessImpl,
-    # with nothing left to write. The raylet ends such a one after seconds, and the raylet is gone.
-    for worker in alive:
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    hanging = [worker for worker in alive if _hangs_in_destructor(worker.pid)]
+    for worker in hanging:
         worker.kill()
-    psutil.wait_procs(alive)
+    psutil.wait_procs(hanging)
+    assert set(alive) == set(hanging), "Ray's processes end with their driver"
+
+
+def _hangs_in_destructor(worker: int) -> bool:
+    """Whether a worker of Ray 2.60 has nothing left to write, and is stuck where it destroys its CoreWorkerProcessImpl.
+
+    It was ending by itself when its raylet went, which would have ended it after seconds.
+    """
+    logs = Path(tempfile.gettempdir()).glob(f"ray/session_*/logs/python-core-worker-*_{worker}.log")
+    return any("Destructing CoreWorkerProcessImpl" in log.read_text(errors="replace") for log in logs)
 
 
 @contextlib.contextmanager
