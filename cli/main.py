@@ -8,6 +8,7 @@ import typer
 
 from cli import inspect, interop, labels, results, study, sweep, synthesize, train
 from cli.output import INTERRUPTED
+from lpqld.allocator import keep_freed_memory
 from lpqld.version import __version__
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ app.command()(results.ui)
 
 def main() -> None:
     """Entry point of the `lpqld` script."""
+    keep_freed_memory()
     try:
         app()
     except SystemExit as ending:

@@ -14,6 +14,7 @@ import ray
 import torch
 from ray.exceptions import RayTaskError
 
+from lpqld.allocator import keep_freed_memory
 from lpqld.errors import ConfigError, LpqldError
 
 SMALLEST_OBJECT_STORE = 512 * 1024**2
@@ -90,6 +91,7 @@ def num_gpus() -> int:
 
 
 def use_assigned_resources(cpus: float) -> torch.device:
-    """Inside a Ray worker: keep to its share of the CPUs; its device."""
+    """Inside a Ray worker: keep to its share of the CPUs, and memory for its next step; its device."""
+    keep_freed_memory()
     torch.set_num_threads(max(1, int(cpus)))
     return torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
