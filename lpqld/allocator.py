@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
     """Freed memory stays with this process, up to 2 GiB of it; where the C library is not glibc, nothing happens.
 
     glibc takes every large tensor from the kernel and gives it back at once, and the kernel clears its pages each time:
-    an eighth to a third of a training step's time on a CPU. For processes that this project starts, since it holds
-    for everything in them. Results and the peak of memory stay as they are.
+    up to a third of a training step's time on a CPU (docs/speed.md). For processes that this project starts, since it
+    holds for everything in them. Results stay as they are; the peak of memory rises by a few hundredths.
 
     Returns:
         Whether it holds now.

@@ -1,6 +1,7 @@
 """The benchmarks of speed run, on made-up images, and say what they measured; the figures are for quiet machines."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def test_precisions_and_layouts_take_turns(tmp_path):
         f"{precision}, {layout}" for precision in ("float32", "bfloat16") for layout in ("contiguous", "channels last")
     }
     assert min(case["milliseconds"].values()) > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone is told to keep memory")
+def test_steps_with_memory_that_stays_beside_such_where_it_is_returned(tmp_path):
+    case = measured("kept_memory.py", "--case", "convnet,16,8", "--rounds", 1, data=tmp_path)
+    assert case["speed"] == pytest.approx(case["returned_milliseconds"] / case["kept_milliseconds"])
+    assert case["kept_peak_mib"] < 2 * case["returned_peak_mib"]
 
 
 def test_recovering_beside_the_bare_passes(tmp_path):
