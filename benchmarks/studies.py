@@ -23,7 +23,7 @@ from real_data import PLACEHOLDER
 from lpqld.store import write_atomically
 from sweeps.study_cases import STUDIES
 
-_RESULTS = Path(__file__).resolve().parent / "studies"
+RESULTS = Path(__file__).resolve().parent / "studies"
 _STUDENT = {
     "student.batch_size": "20",
     "student.lr": "0.003",
@@ -91,16 +91,21 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-studies")
     arguments = parser.parse_args()
     for name in arguments.only or STUDIES:
-        out = _RESULTS / arguments.data / name
+        out = RESULTS / arguments.data / name
         if not (out / "result.json").exists():
             run(arguments.data, name, arguments.cache / arguments.data, out)
         print((out / "table.md").read_text())
 
 
+def settings_of(data_name: str, name: str) -> dict[str, str]:
+    """`--set` of a study."""
+    data = DATA[data_name]
+    return {**_ALL, **data.settings, "ipc": str(list(data.ipc)), **data.of_study.get(name, {})}
+
+
 def run(data_name: str, name: str, root: Path, out: Path) -> None:
     """A study, and what of it is kept: no paths of this machine."""
-    data = DATA[data_name]
-    settings = {**_ALL, **data.settings, "ipc": str(list(data.ipc)), **data.of_study.get(name, {})}
+    data, settings = DATA[data_name], settings_of(data_name, name)
     line = ["study", name, "--images", data.images, "--eval", data.test, "--root", str(root)]
     for key, value in settings.items():
         line += ["--set", f"{key}={value}"]

@@ -1,0 +1,108 @@
+"""How much higher the best of several test evaluations is than that of the last epoch, or of one that validation chose.
+
+Run as `python benchmarks/best_of_test.py cifar10 [--ipc N ...] [--every EPOCHS] [--seeds N] [--cache FOLDER] [--json]`
+after `studies.py DATA --only expert-epoch`, whose students these are: on the labels that validation chose there, by its
+settings. docs/studies.md has the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from label_students import cpu_name, versions
+from real_data import in_place
+from studies import DATA, RESULTS, settings_of
+
+from lpqld.allocator import keep_freed_memory
+from lpqld.dataset import ViewDataset
+from lpqld.evaluation import accuracy
+from lpqld.images import ImageSet
+from lpqld.labels import LabelSet
+from lpqld.student import Student
+from lpqld.training import train
+from sweeps.data import Evaluation, open_evaluation
+from sweeps.presets import load_study_config, parse_settings
+from sweeps.study import LABELS_FOLDER
+from sweeps.study_cases import Case
+from sweeps.study_config import StudyConfig
+
+_STUDY = "expert-epoch"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=DATA)
+    parser.add_argument("--ipc", nargs="+", type=int, default=(1, 5))
+    parser.add_argument("--every", type=int, default=15, help="epochs between evaluations")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-studies")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    root = arguments.cache / arguments.data
+    rows = [
+        {"ipc": ipc, **_compared(arguments.data, ipc, root, arguments.every, arguments.seeds)} for ipc in arguments.ipc
+    ]
+    document = {"benchmark": "best_of_test", "data": arguments.data, "every": arguments.every, "rows": rows}
+    document |= {"machine": cpu_name(), "versions": versions()}
+    print(json.dumps(document, indent=1) if arguments.json else as_text(rows))
+
+
+def _compared(data: str, ipc: int, root: Path, every: int, seeds: int) -> dict[str, Any]:
+    study = json.loads((RESULTS / data / _STUDY / "result.json").read_text())
+    case = Case(**study["chosen"][str(ipc)]["case"])
+    ((folder),) = (root / "studies" / _STUDY / LABELS_FOLDER).glob(f"{case.case_id}-*")
+    config = _config(data)
+    images = ImageSet.open(config.images, size=config.size, sample=(ipc, config.seed))
+    evaluation = open_evaluation(config.eval, images)
+    curves = [_curve(config, images, LabelSet.open(folder), evaluation, seed, every) for seed in range(1, seeds + 1)]
+    return {
+        "epoch": case.epoch,
+        "curves": curves,
+        "last": mean(curve[-1]["test"] for curve in curves),
+        "validation chose": mean(max(curve, key=lambda point: point["val"])["test"] for curve in curves),
+        "best of test": mean(max(point["test"] for point in curve) for curve in curves),
+    }
+
+
+def _config(data: str) -> StudyConfig:
+    settings = parse_settings([f"{key}={value}" for key, value in settings_of(data, _STUDY).items()])
+    found = DATA[data]
+    return load_study_config(None, {**settings, "images": in_place(found.images), "eval.source": in_place(found.test)})
+
+
+def _curve(
+    config: StudyConfig, images: ImageSet, labels: LabelSet, evaluation: Evaluation, seed: int, every: int
+) -> list[dict[str, float]]:
+    """Accuracies of a student, at even distances and in its end."""
+    student = Student(config.student, images.num_classes, seed)
+    data = ViewDataset.of_recipe(images, labels.labels, config.student, torch.device("cpu"), seed=seed)
+    points = []
+    for metrics in train(student, data, config.student, seed=seed):
+        if metrics.epoch % every == 0 or metrics.epoch == config.student.epochs:
+            test, val = accuracy(student, evaluation.test), accuracy(student, evaluation.validation)
+            points.append({"epoch": metrics.epoch, "test": test, "val": val})
+    return points
+
+
+def as_text(rows: list[dict[str, Any]]) -> str:
+    """A table in Markdown."""
+    lines = [
+        "| images of a class | last epoch, test % | the epoch that validation chose | best of all |",
+        "|---:" * 4 + "|",
+    ]
+    for row in rows:
+        cells = " | ".join(f"{100 * row[key]:.1f}" for key in ("last", "validation chose", "best of test"))
+        lines.append(f"| {row['ipc']} | {cells} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
