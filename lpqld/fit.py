@@ -18,6 +18,7 @@ from lpqld import architectures
 from lpqld.checkpoint import TrainingCheckpoint
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
+from lpqld.precision import layout_of, slower_in_bfloat16, uses_bfloat16
 from lpqld.store import canonical_json, fingerprint
 from lpqld.teacher_spec import TeacherSpec, Triple
 
@@ -66,7 +67,8 @@ def fit_teacher(
 ) -> tuple[nn.Module, TeacherSpec]:
     """Train `architecture` on `images` with AdamW, its learning rate rising to `lr` and falling to 0 as a cosine.
 
-    The same arguments give the same weights on one machine. Pixels are normalised with the mean and std of `images`.
+    The same arguments give the same weights on one machine. In bfloat16 where that pays
+    (`precision.uses_bfloat16`). Pixels are normalised with the mean and std of `images`.
 
     Args:
         images: two images or more.
@@ -122,7 +124,9 @@ def fit_teacher(
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True),
     ):
         torch.manual_seed(seed % 2**63)
-        model = architectures.build(architecture, images.num_classes).to(target)
+        model = architectures.build(architecture, images.num_classes)
+        layout, slower = layout_of(model), slower_in_bfloat16(model)
+        model.to(target).to(memory_format=layout)
         optimizer = _optimizer(model, lr, weight_decay)
         num_batches = math.ceil(images.num_images / batch_size)
         total = epochs * num_batches
@@ -136,7 +140,9 @@ def fit_teacher(
             loss_sum, correct = torch.zeros((), device=target), torch.zeros((), device=target)
             for rows in torch.randperm(images.num_images, generator=draws).tensor_split(num_batches):
                 batch = _augment(pixels[rows.to(target)], flip, max_shift, draws)
-                logits = model((batch.float() / 255 - center) / spread)
+                inputs = ((batch.float() / 255 - center) / spread).contiguous(memory_format=layout)
+                with torch.autocast(target.type, torch.bfloat16, enabled=uses_bfloat16("auto", slower, target)):
+                    logits = model(inputs).float()
                 loss = F.cross_entropy(logits, labels[rows.to(target)])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

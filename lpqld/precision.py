@@ -1,4 +1,4 @@
-"""In which precision a network runs on a device."""
+"""In which precision and memory layout a network runs on a device."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ def uses_bfloat16(precision: Precision, slower: bool, device: torch.device) -> b
 
 
 def slower_in_bfloat16(network: nn.Module) -> bool:
-    """Whether it has layers that bfloat16 slows down on CPUs: depthwise or grouped convolutions, group norm."""
-    return any(
-        isinstance(module, nn.GroupNorm) or (isinstance(module, nn.Conv2d) and module.groups > 1)
-        for module in network.modules()
-    )
+    """Whether it has layers that bfloat16 slows down on CPUs: depthwise or grouped convolutions."""
+    return any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules())
+
+
+def layout_of(network: nn.Module) -> torch.memory_format:
+    """How weights and views lie: channels last, but for group norm, which is slow so in float32 and more in bfloat16."""
+    grouped = any(isinstance(module, nn.GroupNorm) for module in network.modules())
+    return torch.contiguous_format if grouped else torch.channels_last
 
 
 def cpu_gains(capabilities: Mapping[str, Any]) -> bool:

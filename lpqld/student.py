@@ -8,7 +8,7 @@ from torch import nn
 
 from lpqld.architectures import build, fixed_input_size
 from lpqld.errors import ConfigError
-from lpqld.precision import slower_in_bfloat16, uses_bfloat16
+from lpqld.precision import layout_of, slower_in_bfloat16, uses_bfloat16
 from lpqld.recipe import Recipe
 from lpqld.render import normalised
 
@@ -17,7 +17,7 @@ class Student(nn.Module):
     """A network that takes views in [0, 1] and normalises them itself: [B, 3, S, S] to logits [B, C].
 
     Networks of a fixed input size (most transformers) have views of other sizes resized to it. Weights and views lie
-    channels last. In bfloat16 (see `precision.uses_bfloat16`) its logits are bfloat16 too.
+    as `precision.layout_of` says. In bfloat16 (see `precision.uses_bfloat16`) its logits are bfloat16 too.
     """
 
     mean: torch.Tensor
@@ -28,7 +28,9 @@ class Student(nn.Module):
         self.architecture, self.precision = recipe.architecture, recipe.precision
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = build(recipe.architecture, num_classes).to(memory_format=torch.channels_last)
+            self.network = build(recipe.architecture, num_classes)
+        self._layout = layout_of(self.network)
+        self.network.to(memory_format=self._layout)
         self.input_size = fixed_input_size(self.network)
         self._slower = slower_in_bfloat16(self.network)
         self.register_buffer("mean", torch.tensor(recipe.mean)[:, None, None], persistent=False)
@@ -39,7 +41,7 @@ class Student(nn.Module):
         if self.input_size is not None and views.shape[-1] != self.input_size:
             size = (self.input_size, self.input_size)
             views = F.interpolate(views, size, mode="bilinear", antialias=views.shape[-1] > self.input_size)
-        inputs = normalised(views, self.mean, self.std)
+        inputs = normalised(views, self.mean, self.std).contiguous(memory_format=self._layout)
         with torch.autocast(views.device.type, torch.bfloat16, enabled=self.uses_bfloat16(views.device)):
             logits: torch.Tensor = self.network(inputs)
         return logits

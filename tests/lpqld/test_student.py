@@ -45,7 +45,7 @@ class TestStudent:
             ("bfloat16", "shufflenet_v2_x1_0", (True, True)),
             ("auto", "convnet", (native, True)),
             ("auto", "shufflenet_v2_x1_0", (False, True)),
-            ("auto", "convnet_d3", (False, True)),
+            ("auto", "convnet_d3", (native, True)),
         ]:
             student = Student(Recipe(architecture=architecture, precision=precision), 5, 0)
             assert (student.uses_bfloat16(cpu), student.uses_bfloat16(cuda)) == expected
@@ -69,3 +69,11 @@ class TestStudent:
         found = Student(RECIPE, 5, 4).network.state_dict()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
         assert found["4.weight"].is_contiguous(memory_format=torch.channels_last)
+
+    @pytest.mark.parametrize(("architecture", "channels_last"), [("convnet", True), ("convnet_d3", False)])
+    def test_group_norm_alone_keeps_channels_first(self, architecture, channels_last):
+        student, seen = Student(replace(RECIPE, architecture=architecture), 5, 0), []
+        student.network[1].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+        student(torch.rand(2, 3, 32, 32).contiguous(memory_format=torch.channels_last))
+        assert seen[0].is_contiguous(memory_format=torch.channels_last) is channels_last
+        assert seen[0].is_contiguous() is not channels_last
