@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lpqld.errors import ConfigError
 from lpqld.store import canonical_json, fingerprint
+from lpqld.temperature import schedule_parts
 from sweeps.study_config import StudyConfig
 
 Edit = Literal[
@@ -16,7 +17,6 @@ Edit = Literal[
 ]  # fmt: skip
 _STEPS = (1, 2, 5)
 _MEMBERS = (1, 2, 4, 8)
-_PLAIN = ("1", "1.0")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _by_rank(config: StudyConfig, epochs: Sequence[int], experts: int, num_class
 def _zero_shot(config: StudyConfig, epochs: Sequence[int], experts: int, num_classes: int) -> list[Case]:
     if bad := [label for label in config.removed if label >= num_classes]:
         raise ConfigError(f"removed: class {bad[0]}, and there are {num_classes} from 0")
-    if config.student.temperature not in _PLAIN:
+    if set(schedule_parts(config.student.temperature)[:2]) != {1.0}:
         raise ConfigError(
             f"student.temperature {config.student.temperature}: zero-shot removes a class's share of labels as they"
             " are, at a temperature of 1"

@@ -74,6 +74,7 @@ def test_what_they_vary():
         ("swap", 4, {"ranks": [2, 10]}, "ranks: 10 of 10 classes cannot be exchanged with the last"),
         ("scaling", 4, {"k": [0, 11]}, "k 11: there are 10 classes"),
         ("zero-shot", 4, {"student": {"temperature": "4"}}, "student.temperature 4: zero-shot removes"),
+        ("zero-shot", 4, {"student": {"temperature": "1:4:step"}}, "student.temperature 1:4:step: zero-shot removes"),
         ("swap", 4, {"epoch": 5}, "no expert was kept then; there are 1, 4, 30"),
         ("zero-shot", 4, {"removed": [10]}, "class 10, and there are 10 from 0"),
     ],
