@@ -77,6 +77,8 @@ DATA = {
         },
         {
             "temperature": {"temperatures": "[1,2,4]", "ipc": "[5]"},
+            "ensemble": {"ipc": "[5]"},
+            "swap": {"ipc": "[1]"},
             "scaling": {"ipc": "[1,2,5]", "k": "[0,2,10,50,200]"},
         },
     ),
