@@ -19,6 +19,7 @@ from commands import lpqld
 from label_students import cpu_name, versions
 from real_data import DATA as FOLDER
 from real_data import PLACEHOLDER
+from study_tables import pivot
 
 from lpqld.store import write_atomically
 from sweeps.study_cases import STUDIES
@@ -96,7 +97,7 @@ def main() -> None:
         out = RESULTS / arguments.data / name
         if not (out / "result.json").exists():
             run(arguments.data, name, arguments.cache / arguments.data, out)
-        print((out / "table.md").read_text())
+        print(pivot(json.loads((out / "result.json").read_text())))
 
 
 def settings_of(data_name: str, name: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ def slower_in_bfloat16(network: nn.Module) -> bool:
 
 
 def layout_of(network: nn.Module) -> torch.memory_format:
-    """How weights and views lie: channels last, but for group norm, which is slow so in float32 and more in bfloat16."""
+    """How weights and views lie: channels last, but for group norm, which is slow so, most of all in bfloat16."""
     grouped = any(isinstance(module, nn.GroupNorm) for module in network.modules())
     return torch.contiguous_format if grouped else torch.channels_last
 

@@ -1,0 +1,42 @@
+"""The tables of docs/studies.md: test accuracy by what a study varies and the number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.result import Accuracy
+from sweeps.study_cases import Case
+from sweeps.study_report import spread
+
+
+def pivot(study: Mapping[str, Any]) -> str:
+    """A study's `result.json` as a table in Markdown: percent, mean and deviation over seeds.
+
+    What validation chose for a number of images is bold.
+    """
+    cases = [(Case(**found["case"]), Accuracy(**found["accuracy"])) for found in study["cases"]]
+    chosen = {Case(**found["case"]) for found in study["chosen"].values()}
+    constant = _constant([case for case, _ in cases])
+    numbers = sorted({case.ipc for case, _ in cases})
+    rows: dict[str, dict[int, str]] = {}
+    for case, accuracy in cases:
+        text = spread(accuracy)
+        rows.setdefault(_words(case, constant), {})[case.ipc] = f"**{text}**" if case in chosen else text
+    lines = [f"| images of a class | {' | '.join(map(str, numbers))} |", "|---|" + "---:|" * len(numbers)]
+    lines += [f"| {words} | {' | '.join(row.get(ipc, '') for ipc in numbers)} |" for words, row in rows.items()]
+    return "\n".join(lines)
+
+
+def _constant(cases: list[Case]) -> set[str]:
+    """What says nothing: the epoch of the experts or the removed class, where all that have one have the same."""
+    values = {name: {getattr(case, name) for case in cases} - {None} for name in ("epoch", "removed")}
+    return {name for name, found in values.items() if len(found) < 2}
+
+
+def _words(case: Case, constant: set[str]) -> str:
+    parts = [case.edit_name if case.value is None else f"{case.edit_name} {case.value:g}"]
+    parts += [f"epoch {case.epoch}"] if case.epoch is not None and "epoch" not in constant else []
+    parts += [f"{case.members} experts"] if case.members > 1 else []
+    parts += [f"class {case.removed}"] if case.removed is not None and "removed" not in constant else []
+    return ", ".join(parts[1:] if parts[0] == "soft" and len(parts) > 1 else parts)
