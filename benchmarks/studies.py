@@ -56,9 +56,8 @@ DATA = {
         f"{PLACEHOLDER}/cifar10/train10k.parquet",
         f"{PLACEHOLDER}/cifar10/test.parquet",
         (1, 5, 20),
-        {"size": "32", "experts.seeds": "2", "experts.epochs": "30", "student.epochs": "150"},
+        {"size": "32", "experts.seeds": "4", "experts.epochs": "30", "student.epochs": "150"},
         {
-            "ensemble": {"experts.seeds": "4"},
             "temperature": {"temperatures": "[1,2,4]", "ipc": "[5]"},
             "swap": {"ipc": "[1,5]"},
             "entropy": {"ipc": "[1,5]"},

@@ -1,47 +1,44 @@
 """Runs a study: experts, their labels, students of every case; a record in MLflow; what is finished is not repeated.
 
-The validation images choose, wherever something is chosen; the test images are only told.
+Every seed has a draw of images and an order of experts of its own, the same in all cases: what cases differ by is not
+the luck of one draw. The validation images choose, wherever something is chosen; the test images are only told.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import ray
+from numpy.typing import NDArray
 
-from lpqld.dataset import ViewDataset
 from lpqld.ensemble import load_teachers
-from lpqld.evaluation import accuracy
 from lpqld.fidelity import entropy
 from lpqld.fit import epochs_to_keep
 from lpqld.images import ImageSet
-from lpqld.labels import Labels
-from lpqld.recipe import Recipe
 from lpqld.references import UNKNOWN_TEACHER, TeacherRef
-from lpqld.store import canonical_json, fingerprint, kept_json, write_atomically
+from lpqld.store import canonical_json, fingerprint
 from lpqld.student import Student
-from lpqld.training import train
-from sweeps.cluster import num_gpus, result_of, use_assigned_resources
 from sweeps.data import Evaluation, open_evaluation
 from sweeps.experts import Fit, Trajectory, fit_experts, seed_path, trajectory
 from sweeps.result import Accuracy
 from sweeps.study_cases import STUDIES, Case
 from sweeps.study_config import ExpertsConfig, StudyConfig
 from sweeps.study_labels import CaseLabels, Said, labels_of, said_by_all
+from sweeps.study_students import StudyStudent, train_students
 
+_T = TypeVar("_T")
 Progress = Callable[[str, int, int], None]
 LABELS_FOLDER = "labels"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a case gave; accuracies are fractions over seeds.
+    """What a case gave; accuracies are fractions, over seeds, and all else that draws differ in is their mean.
 
     Attributes:
         case: what was done.
@@ -51,7 +48,7 @@ class Finding:
         num_classes: C.
         entropy: of the labels, their mean in nats.
         expert_accuracy: of the experts on the validation images, their mean; None without experts.
-        labels: the label set's folder.
+        labels: the label sets' folders, one a seed.
     """
 
     case: Case
@@ -63,11 +60,23 @@ class Finding:
     num_classes: int
     entropy: float
     expert_accuracy: float | None
-    labels: str
+    labels: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        return {**asdict(self), "case": self.case.params}
+        return {**asdict(self), "case": self.case.params, "labels": list(self.labels)}
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """Of the labels of a case and a seed."""
+
+    label_bytes: int
+    image_bytes: int
+    num_classes: int
+    entropy: float
+    expert_accuracy: float | None
+    folder: Path
 
 
 def run_study(
@@ -92,32 +101,45 @@ def run_study(
         DataError: images or experts cannot be read.
     """
     folder = root.absolute() / "studies" / name
-    images = {ipc: _sample(config, ipc) for ipc in sorted(set(config.ipc))}
-    largest = images[max(images)]
-    evaluation = open_evaluation(config.eval, largest)
+    draws = [{ipc: _sample(config, ipc, turn) for ipc in set(config.ipc)} for turn in range(config.seeds)]
+    largest = [draw[max(draw)] for draw in draws]
+    evaluation = open_evaluation(config.eval, largest[0])
     # Before experts are fitted, which takes hours.
-    Student(config.student, largest.num_classes, seed=0).check_input(largest.size)
+    Student(config.student, largest[0].num_classes, seed=0).check_input(largest[0].size)
     epochs, num_experts = planned_experts(config.experts)
-    cases = list(dict.fromkeys(STUDIES[name].cases(config, epochs, num_experts, largest.num_classes)))
-    experts = experts_of(config, largest.class_names, evaluation, folder.parent, progress)
+    cases = list(dict.fromkeys(STUDIES[name].cases(config, epochs, num_experts, largest[0].num_classes)))
+    experts = experts_of(config, largest[0].class_names, evaluation, folder.parent, progress)
     said = said_by_all(
         experts, largest, evaluation.validation, folder.parent / "experts-say",
         lambda done, total: progress("experts' labels", done, total),
     )  # fmt: skip
     say(f"{name}: {len(cases)} cases of {config.seeds} students, experts of epochs {', '.join(map(str, experts))}")
-    teachers: dict[tuple[int | None, int], TeacherRef] = {
-        (case.epoch, case.members): _teacher(experts[case.epoch][: case.members], largest.class_names)
-        for case in cases
-        if case.epoch is not None
-    }
-    made = {
-        case: _made(case, images[case.ipc], largest, said, teachers.get((case.epoch, case.members), UNKNOWN_TEACHER))
-        for case in cases
-    }
-    for case, labels in made.items():
-        labels.encoded.write(_labels_folder(folder, case, labels))
-    values = _train(made, config, evaluation, folder.parent / "students", progress)
-    return [_finding(case, made[case], values[case], said, folder) for case in cases]
+    facts: dict[Case, list[_Facts]] = defaultdict(list)
+    reference = cache(lambda paths: _reference(paths, largest[0].class_names))
+
+    def students() -> Iterator[StudyStudent]:
+        for case in cases:
+            for turn, draw in enumerate(draws):
+                experts_said, teacher = list[Said](), UNKNOWN_TEACHER
+                if case.epoch is not None:
+                    experts_said = _in_turn(said[case.epoch], case.members, turn)
+                    teacher = reference(tuple(_in_turn(experts[case.epoch], case.members, turn)))
+                logits = [expert.logits[turn] for expert in experts_said]
+                labels = _labels(case, draw[case.ipc], largest[turn], logits, teacher)
+                place = folder / LABELS_FOLDER / f"{case.case_id}-{labels.digest[:8]}"
+                labels.encoded.write(place)
+                facts[case].append(_facts(labels, experts_said, place))
+                yield StudyStudent(case, turn + 1, labels)
+
+    values = train_students(
+        students(), len(cases) * config.seeds, config.student, evaluation, folder.parent / "students",
+        lambda done, total: progress("students", done, total),
+    )  # fmt: skip
+    return [_finding(case, facts[case], values[case]) for case in cases]
+
+
+def _sample(config: StudyConfig, ipc: int, turn: int) -> ImageSet:
+    return ImageSet.open(config.images, size=config.size, sample=(ipc, config.seed + turn))
 
 
 def planned_experts(wanted: ExpertsConfig) -> tuple[tuple[int, ...], int]:
@@ -152,124 +174,58 @@ def experts_of(
     return trajectory(list(paths.values()))
 
 
-def _sample(config: StudyConfig, ipc: int) -> ImageSet:
-    return ImageSet.open(config.images, size=config.size, sample=(ipc, config.seed))
+def _in_turn(experts: Sequence[_T], members: int, turn: int) -> list[_T]:
+    """So many experts from the one whose turn it is."""
+    return [experts[(turn + member) % len(experts)] for member in range(members)]
 
 
-def _teacher(paths: Sequence[Path], class_names: tuple[str, ...]) -> TeacherRef:
+def _reference(paths: Sequence[Path], class_names: tuple[str, ...]) -> TeacherRef:
     """The experts, or their ensemble, as label sets name who made them."""
     teacher = load_teachers(paths, image_class_names=class_names)
     return TeacherRef.of(teacher.spec, teacher.fingerprint)
 
 
-def _made(
-    case: Case, images: ImageSet, largest: ImageSet, said: dict[int, list[Said]], teacher: TeacherRef
+def _labels(
+    case: Case,
+    images: ImageSet,
+    largest: ImageSet,
+    logits: Sequence[NDArray[np.float32]],
+    teacher: TeacherRef,
 ) -> CaseLabels:
-    if case.epoch is None:
+    """Of a draw's images; `logits`: what each expert says of its largest number of images."""
+    if not logits:
         return labels_of(case, images, None)
     rows = np.searchsorted(largest.ids, images.ids, sorter=(order := np.argsort(largest.ids)))
-    experts = said[case.epoch][: case.members]
-    logits = np.stack([expert.logits[order[rows]] for expert in experts]).mean(axis=0, dtype=np.float64)
-    return labels_of(case, images, np.asarray(logits, dtype=np.float32), teacher)
+    mean = np.stack([expert[order[rows]] for expert in logits]).mean(axis=0, dtype=np.float64)
+    return labels_of(case, images, np.asarray(mean, dtype=np.float32), teacher)
 
 
-def _digest(labels: CaseLabels) -> str:
-    """Of all bytes of a label set."""
-    return fingerprint(labels.encoded.manifest.to_bytes())
+def _facts(labels: CaseLabels, experts: Sequence[Said], folder: Path) -> _Facts:
+    spec = labels.encoded.spec
+    return _Facts(
+        label_bytes=labels.encoded.num_bytes,
+        image_bytes=spec.images.image_bytes,
+        num_classes=spec.num_classes,
+        entropy=entropy(labels.decoded),
+        expert_accuracy=float(np.mean([expert.accuracy for expert in experts])) if experts else None,
+        folder=folder,
+    )
 
 
-def _labels_folder(folder: Path, case: Case, labels: CaseLabels) -> Path:
-    """Another configuration's labels of an equal case lie elsewhere."""
-    return folder / LABELS_FOLDER / f"{case.case_id}-{_digest(labels)[:8]}"
-
-
-def _train(
-    made: dict[Case, CaseLabels], config: StudyConfig, evaluation: Evaluation, folder: Path, progress: Progress
-) -> dict[Case, list[dict[str, float]]]:
-    """Students of every case and seed, as many at once as the cluster has room for; those in `folder` are read.
-
-    Studies have cases in common: what one has trained, another finds there.
-    """
-    shared = ray.put(evaluation.test), ray.put(evaluation.validation)
-    prints = [evaluation.test.fingerprint, evaluation.validation.fingerprint, config.student.to_json()]
-    task = ray.remote(_student).options(num_cpus=1, num_gpus=1 if num_gpus() else 0, max_retries=2)
-    values: dict[Case, dict[int, dict[str, float]]] = {case: {} for case in made}
-    running: dict[Any, tuple[Case, int, Path]] = {}
-    for case, labels in made.items():
-        identity = [_digest(labels), labels.images.fingerprint, *prints, case.edit, case.removed]
-        place = folder / fingerprint(canonical_json(identity))[:16]
-        data = None
-        for seed in range(1, config.seeds + 1):
-            path = place / f"seed-{seed}.json"
-            if (known := _kept(path)) is not None:
-                values[case][seed] = known
-                continue
-            data = data or (ray.put(labels.images), ray.put(labels.decoded), ray.put(labels.weights))
-            checkpoint = place / f"seed-{seed}.checkpoint"
-            reference = task.remote(*data, *shared, config.student, seed, case.removed, checkpoint)
-            running[reference] = case, seed, path
-    total = len(made) * config.seeds
-    progress("students", total - len(running), total)
-    while running:
-        (done,), _ = ray.wait(list(running))
-        case, seed, path = running.pop(done)
-        values[case][seed] = result_of(done)
-        write_atomically(path, json.dumps(values[case][seed]).encode())
-        progress("students", total - len(running), total)
-    return {case: [found[seed] for seed in sorted(found)] for case, found in values.items()}
-
-
-def _kept(path: Path) -> dict[str, float] | None:
-    """What a student had; None where it is not there, or not whole: it is trained again."""
-    try:
-        found: dict[str, float] = kept_json(path) or {}
-        return {**found, "accuracy": float(found["accuracy"]), "val_accuracy": float(found["val_accuracy"])}
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _student(
-    images: ImageSet,
-    labels: Labels,
-    weights: Any,
-    test: ImageSet,
-    validation: ImageSet,
-    recipe: Recipe,
-    seed: int,
-    removed: int | None,
-    checkpoint: Path,
-) -> dict[str, float]:
-    start = time.perf_counter()
-    device = use_assigned_resources(cpus=1)
-    network = Student(recipe, labels.spec.num_classes, seed)
-    data = ViewDataset.of_recipe(images, labels, recipe, device, seed=seed, weights=weights)
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    for _ in train(network, data, recipe, seed=seed, checkpoint=checkpoint):
-        pass
-    found = {"accuracy": accuracy(network, test), "val_accuracy": accuracy(network, validation)}
-    if removed is not None:
-        found["class_accuracy"] = accuracy(network, test.take(np.flatnonzero(test.labels.numpy() == removed)))
-    return {**found, "seconds": time.perf_counter() - start}
-
-
-def _finding(
-    case: Case, made: CaseLabels, values: list[dict[str, float]], said: dict[int, list[Said]], folder: Path
-) -> Finding:
-    spec = made.encoded.spec
-    experts = [] if case.epoch is None else said[case.epoch][: case.members]
-
+def _finding(case: Case, facts: Sequence[_Facts], values: Sequence[dict[str, float]]) -> Finding:
     def over_seeds(key: str) -> Accuracy:
         return Accuracy.of([value[key] for value in values])
 
+    experts = [each.expert_accuracy for each in facts if each.expert_accuracy is not None]
     return Finding(
         case=case,
         accuracy=over_seeds("accuracy"),
         val_accuracy=over_seeds("val_accuracy"),
         class_accuracy=over_seeds("class_accuracy") if case.removed is not None else None,
-        label_bytes=made.encoded.num_bytes,
-        image_bytes=spec.images.image_bytes,
-        num_classes=spec.num_classes,
-        entropy=entropy(made.decoded),
-        expert_accuracy=float(np.mean([expert.accuracy for expert in experts])) if experts else None,
-        labels=str(_labels_folder(folder, case, made)),
+        label_bytes=round(float(np.mean([each.label_bytes for each in facts]))),
+        image_bytes=round(float(np.mean([each.image_bytes for each in facts]))),
+        num_classes=facts[0].num_classes,
+        entropy=float(np.mean([each.entropy for each in facts])),
+        expert_accuracy=float(np.mean(experts)) if experts else None,
+        labels=tuple(str(each.folder) for each in facts),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,25 +39,25 @@ class Said:
     """What one expert says.
 
     Attributes:
-        logits: of whole images, float32 [N, C].
+        logits: of whole images, float32 [N, C], of each draw of images.
         accuracy: on the validation images, a fraction.
     """
 
-    logits: NDArray[np.float32]
+    logits: tuple[NDArray[np.float32], ...]
     accuracy: float
 
 
 def said_by_all(
     experts: Trajectory,
-    images: ImageSet,
+    draws: Sequence[ImageSet],
     validation: ImageSet,
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> dict[int, list[Said]]:
-    """What every expert says of every image, by epoch; kept in `folder`, and found there again."""
-    shared = ray.put(images), ray.put(validation)
+    """What every expert says of every draw of images, by epoch; kept in `folder`, and found there again."""
+    shared = ray.put(draws), ray.put(validation)
     task = ray.remote(_say).options(num_cpus=1, num_gpus=1 if num_gpus() else 0)
-    facts = canonical_json([images.fingerprint, validation.fingerprint])
+    facts = canonical_json([[images.fingerprint for images in draws], validation.fingerprint])
     places = {path: folder / f"{fingerprint(path.read_bytes(), facts)[:16]}.npz"
               for paths in experts.values() for path in paths}  # fmt: skip
     found = {path: said for path, place in places.items() if (said := _read(place)) is not None}
@@ -74,13 +74,19 @@ def said_by_all(
     return {epoch: [found[path] for path in paths] for epoch, paths in experts.items()}
 
 
-def _say(images: ImageSet, validation: ImageSet, path: Path, place: Path) -> None:
+def _say(draws: Sequence[ImageSet], validation: ImageSet, path: Path, place: Path) -> None:
     device = use_assigned_resources(cpus=1)
-    teacher = load_teacher(path, image_class_names=images.class_names).to(device)
-    with torch.inference_mode():
+    teacher = load_teacher(path, image_class_names=draws[0].class_names).to(device)
+
+    def logits(images: ImageSet) -> NDArray[np.float32]:
         parts = [teacher(pixels.to(device).float() / 255).float().cpu() for pixels in images.pixels.split(_BATCH)]
+        found: NDArray[np.float32] = torch.cat(parts).numpy()
+        return found
+
     sink = io.BytesIO()
-    np.savez(sink, logits=torch.cat(parts).numpy(), accuracy=accuracy(teacher, validation))
+    with torch.inference_mode():
+        said = [logits(images) for images in draws]
+    np.savez(sink, *said, accuracy=accuracy(teacher, validation))
     write_atomically(place, sink.getvalue())
 
 
@@ -88,7 +94,7 @@ def _read(place: Path) -> Said | None:
     """None where it is not there, or not whole: it is asked again."""
     try:
         with np.load(place) as found:
-            return Said(found["logits"], float(found["accuracy"]))
+            return Said(tuple(found[name] for name in found if name != "accuracy"), float(found["accuracy"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
@@ -111,6 +117,11 @@ class CaseLabels:
     def decoded(self) -> Labels:
         """The labels as a reader of their files gets them."""
         return self.encoded.decode()
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all bytes of the label set, which its manifest has the digests of."""
+        return fingerprint(self.encoded.manifest.to_bytes())
 
 
 def labels_of(

@@ -43,7 +43,7 @@ def markdown(name: str, findings: Sequence[Finding]) -> str:
     keys = list(dict.fromkeys(key for finding in findings for key in finding.case.params))
     shown = [*keys, "label bytes", "entropy", "expert, %", "validation, %", "test, %"]
     shown += ["class, %"] if any(finding.class_accuracy for finding in findings) else []
-    shown += ["label set"]
+    shown += ["label set of seed 1"]
     lines = [f"# {name}", "", STUDIES[name].about, "", f"| {' | '.join(shown)} |", "|---" * len(shown) + "|"]
     for finding in findings:
         cells = [_setting(name, finding, key) for key in keys]
@@ -51,7 +51,7 @@ def markdown(name: str, findings: Sequence[Finding]) -> str:
         cells += ["" if finding.expert_accuracy is None else f"{100 * finding.expert_accuracy:.1f}"]
         cells += [spread(finding.val_accuracy), spread(finding.accuracy)]
         cells += [spread(finding.class_accuracy)] if finding.class_accuracy else []
-        cells += [Path(finding.labels).name]
+        cells += [Path(finding.labels[0]).name]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Chosen by the validation images, for each number of images of a class:", ""]
     flattered = flattery(findings)

@@ -40,17 +40,21 @@ def test_cases_have_what_they_should(by_epoch, root):
     ]
     for entry in by_epoch["cases"]:
         assert entry["accuracy"]["n"] == entry["val_accuracy"]["n"] == 2
-        labels = LabelSet.open(entry["labels"])
-        labels.verify()
-        assert labels.num_bytes["total"] == entry["label_bytes"]
-        assert labels.spec.num_views == labels.spec.num_images == 10 * entry["case"]["ipc"]
-        epoch = entry["case"]["epoch"]
-        files = ",".join(map(str, (root / "studies" / "experts").glob(f"*-seed0-epoch{epoch}.safetensors")))
-        expert = load_teachers(files, image_class_names=tuple("0123456789"))
-        assert labels.spec.teacher.fingerprint == expert.fingerprint
-        images = labels.images_of(ImageSet.open("digits:train"))
-        said = expert(images.pixels.float() / 255).detach().numpy()
-        assert labels.labels.logits.dense(10) == pytest.approx(said[labels.labels.views_of(images).order], abs=0.02)
+        sets = [LabelSet.open(folder) for folder in entry["labels"]]
+        sizes = [labels.num_bytes["total"] for labels in sets]
+        assert abs(sum(sizes) / 2 - entry["label_bytes"]) <= 0.5
+        epoch, shown = entry["case"]["epoch"], list[set[int]]()
+        for seed, labels in enumerate(sets):
+            labels.verify()
+            assert labels.spec.num_views == labels.spec.num_images == 10 * entry["case"]["ipc"]
+            files = ",".join(map(str, (root / "studies" / "experts").glob(f"*-seed{seed}-epoch{epoch}.safetensors")))
+            expert = load_teachers(files, image_class_names=tuple("0123456789"))
+            assert labels.spec.teacher.fingerprint == expert.fingerprint
+            images = labels.images_of(ImageSet.open("digits:train"))
+            said = expert(images.pixels.float() / 255).detach().numpy()
+            assert labels.labels.logits.dense(10) == pytest.approx(said[labels.labels.views_of(images).order], abs=0.02)
+            shown.append(set(images.ids.tolist()))
+        assert shown[0] != shown[1], "each seed has a draw of its own"
     late, early = by_epoch["cases"][3], by_epoch["cases"][2]
     assert late["expert_accuracy"] > early["expert_accuracy"]
     assert late["accuracy"]["mean"] > early["accuracy"]["mean"] + 0.1
