@@ -55,7 +55,9 @@ def study(
     expert_seeds: Annotated[int | None, typer.Option("--expert-seeds", min=1, help="How many are fitted here.")] = None,
     arch: options.Arch = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of students.")] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Students of each case, each of its own draw.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="Students of each case, each of its own draw.")
+    ] = None,
     config: Annotated[str | None, typer.Option("--config", help="A YAML file with any settings.")] = None,
     set_: Annotated[
         list[str] | None,
