@@ -1,6 +1,6 @@
 """How much higher the best of several test evaluations is than that of the last epoch, or of one that validation chose.
 
-Run as `python benchmarks/best_of_test.py cifar10 [--ipc N ...] [--every EPOCHS] [--seeds N] [--cache FOLDER] [--json]`
+Run as `python benchmarks/best_of_test.py cifar10 [--ipc N ...] [--every EPOCHS] [--cache FOLDER] [--json]`
 after `studies.py DATA --only expert-epoch`, whose students these are: on the labels that validation chose there, by its
 settings. docs/studies.md has the table.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from label_students import cpu_name, versions
 from real_data import in_place
-from studies import DATA, RESULTS, settings_of
+from studies import DATA, settings_of
 
 from lpqld.allocator import keep_freed_memory
 from lpqld.dataset import ViewDataset
@@ -26,11 +26,10 @@ from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.student import Student
 from lpqld.training import train
-from sweeps.data import Evaluation, open_evaluation
+from sweeps.data import open_evaluation
 from sweeps.presets import load_study_config, parse_settings
-from sweeps.study import LABELS_FOLDER
-from sweeps.study_cases import Case
 from sweeps.study_config import StudyConfig
+from sweeps.study_report import RESULT_FILE
 
 _STUDY = "expert-epoch"
 
@@ -40,31 +39,25 @@ def main() -> None:
     parser.add_argument("data", choices=DATA)
     parser.add_argument("--ipc", nargs="+", type=int, default=(1, 5))
     parser.add_argument("--every", type=int, default=15, help="epochs between evaluations")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-studies")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     root = arguments.cache / arguments.data
-    rows = [
-        {"ipc": ipc, **_compared(arguments.data, ipc, root, arguments.every, arguments.seeds)} for ipc in arguments.ipc
-    ]
+    rows = [{"ipc": ipc, **_compared(arguments.data, ipc, root, arguments.every)} for ipc in arguments.ipc]
     document = {"benchmark": "best_of_test", "data": arguments.data, "every": arguments.every, "rows": rows}
     document |= {"machine": cpu_name(), "versions": versions()}
     print(json.dumps(document, indent=1) if arguments.json else as_text(rows))
 
 
-def _compared(data: str, ipc: int, root: Path, every: int, seeds: int) -> dict[str, Any]:
-    study = json.loads((RESULTS / data / _STUDY / "result.json").read_text())
-    case = Case(**study["chosen"][str(ipc)]["case"])
-    ((folder),) = (root / "studies" / _STUDY / LABELS_FOLDER).glob(f"{case.case_id}-*")
-    config = _config(data)
-    images = ImageSet.open(config.images, size=config.size, sample=(ipc, config.seed))
-    evaluation = open_evaluation(config.eval, images)
-    curves = [_curve(config, images, LabelSet.open(folder), evaluation, seed, every) for seed in range(1, seeds + 1)]
+def _compared(data: str, ipc: int, root: Path, every: int) -> dict[str, Any]:
+    study, config = json.loads((root / "studies" / _STUDY / RESULT_FILE).read_text()), _config(data)
+    chosen = study["chosen"][str(ipc)]["case"]
+    (folders,) = (case["labels"] for case in study["cases"] if case["case"] == chosen)
+    curves = [_curve(config, LabelSet.open(folder), ipc, seed, every) for seed, folder in enumerate(folders, start=1)]
     return {
-        "epoch": case.epoch,
+        "epoch": chosen["epoch"],
         "curves": curves,
         "last": mean(curve[-1]["test"] for curve in curves),
         "validation chose": mean(max(curve, key=lambda point: point["val"])["test"] for curve in curves),
@@ -78,10 +71,10 @@ def _config(data: str) -> StudyConfig:
     return load_study_config(None, {**settings, "images": in_place(found.images), "eval.source": in_place(found.test)})
 
 
-def _curve(
-    config: StudyConfig, images: ImageSet, labels: LabelSet, evaluation: Evaluation, seed: int, every: int
-) -> list[dict[str, float]]:
+def _curve(config: StudyConfig, labels: LabelSet, ipc: int, seed: int, every: int) -> list[dict[str, float]]:
     """Accuracies of a student, at even distances and in its end."""
+    images = ImageSet.open(config.images, size=config.size, sample=(ipc, config.seed + seed - 1))
+    evaluation = open_evaluation(config.eval, images)
     student = Student(config.student, images.num_classes, seed)
     data = ViewDataset.of_recipe(images, labels.labels, config.student, torch.device("cpu"), seed=seed)
     points = []
