@@ -56,7 +56,7 @@ def study(
     arch: options.Arch = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of students.")] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", min=1, help="Students of each case, each of its own draw.")
+        int | None, typer.Option("--seeds", min=1, help="Students of each case, each on images of its own.")
     ] = None,
     config: Annotated[str | None, typer.Option("--config", help="A YAML file with any settings.")] = None,
     set_: Annotated[

@@ -1,7 +1,7 @@
 """Runs a study: experts, their labels, students of every case; a record in MLflow; what is finished is not repeated.
 
-Every seed has a draw of images and an order of experts of its own, the same in all cases: what cases differ by is not
-the luck of one draw. The validation images choose, wherever something is chosen; the test images are only told.
+Every seed has a sample of images and an order of experts of its own, the same in all cases: what cases differ by is not
+the luck of one sample. The validation images choose, wherever something is chosen; the test images are only told.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LABELS_FOLDER = "labels"
 
 @dataclass(frozen=True)
 class Finding:
-    """What a case gave; accuracies are fractions, over seeds, and all else that draws differ in is their mean.
+    """What a case gave; accuracies are fractions, over seeds, and all else that samples differ in is their mean.
 
     Attributes:
         case: what was done.
@@ -101,8 +101,8 @@ def run_study(
         DataError: images or experts cannot be read.
     """
     folder = root.absolute() / "studies" / name
-    draws = [{ipc: _sample(config, ipc, turn) for ipc in set(config.ipc)} for turn in range(config.seeds)]
-    largest = [draw[max(draw)] for draw in draws]
+    samples = [{ipc: _sample(config, ipc, turn) for ipc in set(config.ipc)} for turn in range(config.seeds)]
+    largest = [sample[max(sample)] for sample in samples]
     evaluation = open_evaluation(config.eval, largest[0])
     # Before experts are fitted, which takes hours.
     Student(config.student, largest[0].num_classes, seed=0).check_input(largest[0].size)
@@ -119,13 +119,13 @@ def run_study(
 
     def students() -> Iterator[StudyStudent]:
         for case in cases:
-            for turn, draw in enumerate(draws):
+            for turn, sample in enumerate(samples):
                 experts_said, teacher = list[Said](), UNKNOWN_TEACHER
                 if case.epoch is not None:
                     experts_said = _in_turn(said[case.epoch], case.members, turn)
                     teacher = reference(tuple(_in_turn(experts[case.epoch], case.members, turn)))
                 logits = [expert.logits[turn] for expert in experts_said]
-                labels = _labels(case, draw[case.ipc], largest[turn], logits, teacher)
+                labels = _labels(case, sample[case.ipc], largest[turn], logits, teacher)
                 place = folder / LABELS_FOLDER / f"{case.case_id}-{labels.digest[:8]}"
                 labels.encoded.write(place)
                 facts[case].append(_facts(labels, experts_said, place))
@@ -192,7 +192,7 @@ def _labels(
     logits: Sequence[NDArray[np.float32]],
     teacher: TeacherRef,
 ) -> CaseLabels:
-    """Of a draw's images; `logits`: what each expert says of its largest number of images."""
+    """Of a sample; `logits`: what each expert says of that of the largest number of images."""
     if not logits:
         return labels_of(case, images, None)
     rows = np.searchsorted(largest.ids, images.ids, sorter=(order := np.argsort(largest.ids)))

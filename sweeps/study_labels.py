@@ -39,7 +39,7 @@ class Said:
     """What one expert says.
 
     Attributes:
-        logits: of whole images, float32 [N, C], of each draw of images.
+        logits: of whole images, float32 [N, C], of each sample of images.
         accuracy: on the validation images, a fraction.
     """
 
@@ -49,15 +49,15 @@ class Said:
 
 def said_by_all(
     experts: Trajectory,
-    draws: Sequence[ImageSet],
+    samples: Sequence[ImageSet],
     validation: ImageSet,
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> dict[int, list[Said]]:
-    """What every expert says of every draw of images, by epoch; kept in `folder`, and found there again."""
-    shared = ray.put(draws), ray.put(validation)
+    """What every expert says of every sample of images, by epoch; kept in `folder`, and found there again."""
+    shared = ray.put(samples), ray.put(validation)
     task = ray.remote(_say).options(num_cpus=1, num_gpus=1 if num_gpus() else 0)
-    facts = canonical_json([[images.fingerprint for images in draws], validation.fingerprint])
+    facts = canonical_json([[images.fingerprint for images in samples], validation.fingerprint])
     places = {path: folder / f"{fingerprint(path.read_bytes(), facts)[:16]}.npz"
               for paths in experts.values() for path in paths}  # fmt: skip
     found = {path: said for path, place in places.items() if (said := _read(place)) is not None}
@@ -74,9 +74,9 @@ def said_by_all(
     return {epoch: [found[path] for path in paths] for epoch, paths in experts.items()}
 
 
-def _say(draws: Sequence[ImageSet], validation: ImageSet, path: Path, place: Path) -> None:
+def _say(samples: Sequence[ImageSet], validation: ImageSet, path: Path, place: Path) -> None:
     device = use_assigned_resources(cpus=1)
-    teacher = load_teacher(path, image_class_names=draws[0].class_names).to(device)
+    teacher = load_teacher(path, image_class_names=samples[0].class_names).to(device)
 
     def logits(images: ImageSet) -> NDArray[np.float32]:
         parts = [teacher(pixels.to(device).float() / 255).float().cpu() for pixels in images.pixels.split(_BATCH)]
@@ -85,7 +85,7 @@ def _say(draws: Sequence[ImageSet], validation: ImageSet, path: Path, place: Pat
 
     sink = io.BytesIO()
     with torch.inference_mode():
-        said = [logits(images) for images in draws]
+        said = [logits(images) for images in samples]
     np.savez(sink, *said, accuracy=accuracy(teacher, validation))
     write_atomically(place, sink.getvalue())
 

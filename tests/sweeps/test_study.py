@@ -54,7 +54,7 @@ def test_cases_have_what_they_should(by_epoch, root):
             said = expert(images.pixels.float() / 255).detach().numpy()
             assert labels.labels.logits.dense(10) == pytest.approx(said[labels.labels.views_of(images).order], abs=0.02)
             shown.append(set(images.ids.tolist()))
-        assert shown[0] != shown[1], "each seed has a draw of its own"
+        assert shown[0] != shown[1], "each seed has a sample of its own"
     late, early = by_epoch["cases"][3], by_epoch["cases"][2]
     assert late["expert_accuracy"] > early["expert_accuracy"]
     assert late["accuracy"]["mean"] > early["accuracy"]["mean"] + 0.1
