@@ -7,25 +7,30 @@ from typing import Any
 
 from sweeps.result import Accuracy
 from sweeps.study_cases import Case
-from sweeps.study_report import spread
+from sweeps.study_report import signed, spread
 
 
 def pivot(study: Mapping[str, Any]) -> str:
     """A study's `result.json` as a table in Markdown: percent, mean and deviation over seeds.
 
-    What validation chose for a number of images is bold.
+    What validation chose for a number of images is bold; in brackets stands the difference from unchanged labels, seed
+    by seed.
     """
-    cases = [(Case(**found["case"]), Accuracy(**found["accuracy"])) for found in study["cases"]]
+    cases = [(Case(**found["case"]), _cell(found)) for found in study["cases"]]
     chosen = {Case(**found["case"]) for found in study["chosen"].values()}
     constant = _constant([case for case, _ in cases])
     numbers = sorted({case.ipc for case, _ in cases})
     rows: dict[str, dict[int, str]] = {}
-    for case, accuracy in cases:
-        text = spread(accuracy)
+    for case, text in cases:
         rows.setdefault(_words(case, constant), {})[case.ipc] = f"**{text}**" if case in chosen else text
     lines = [f"| images of a class | {' | '.join(map(str, numbers))} |", "|---|" + "---:|" * len(numbers)]
     lines += [f"| {words} | {' | '.join(row.get(ipc, '') for ipc in numbers)} |" for words, row in rows.items()]
     return "\n".join(lines)
+
+
+def _cell(found: Mapping[str, Any]) -> str:
+    text = spread(Accuracy(**found["accuracy"]))
+    return f"{text} ({signed(Accuracy(**found['beside_unchanged']))})" if found["beside_unchanged"] else text
 
 
 def _constant(cases: list[Case]) -> set[str]:

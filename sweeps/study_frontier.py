@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lpqld.pareto import front
+from sweeps.result import Accuracy
 from sweeps.scaling_law import ScalingLaw, fit_scaling_law
 from sweeps.study import Finding
+from sweeps.study_cases import Case
 
 
 def best_by_ipc(findings: Sequence[Finding]) -> dict[int, Finding]:
@@ -26,6 +29,30 @@ def flattery(findings: Sequence[Finding]) -> dict[int, float]:
         ipc: max(each.accuracy.mean for each in findings if each.case.ipc == ipc) - chosen.accuracy.mean
         for ipc, chosen in best_by_ipc(findings).items()
     }
+
+
+def beside_unchanged(findings: Sequence[Finding]) -> list[Accuracy | None]:
+    """For each finding, its test accuracies less those of the labels that nothing was done to, seed by seed.
+
+    These are labels of one expert for the same images, with a removed class of the same control. Seeds share images
+    and experts, so that this varies less than what it is the difference of. None where there are no such labels, or
+    not exactly one.
+    """
+    found: list[Accuracy | None] = []
+    for finding in findings:
+        case = finding.case
+        others = [
+            other
+            for other in findings
+            if replace(other.case, epoch=None) == Case(case.ipc, removed=case.removed)
+            and other.case.epoch is not None
+            and case.epoch in (None, other.case.epoch)
+        ]
+        same = len(others) != 1 or others[0].case == case
+        pairs = [] if same else zip(finding.accuracy.values, others[0].accuracy.values, strict=True)
+        differences = [mine - plain for mine, plain in pairs]
+        found.append(Accuracy.of(differences) if differences else None)
+    return found
 
 
 def data_bytes(finding: Finding) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sweeps.scaling_law import FORMULA
 from sweeps.study import Finding
 from sweeps.study_cases import STUDIES
 from sweeps.study_figures import figure
-from sweeps.study_frontier import best_by_ipc, data_bytes, exchange, flattery, frontier, law_of
+from sweeps.study_frontier import beside_unchanged, best_by_ipc, data_bytes, exchange, flattery, frontier, law_of
 
 _LARGE = 1000
 TABLE_FILE, FIGURE_FILE, RESULT_FILE = "table.md", "figure.png", "result.json"
@@ -29,7 +30,11 @@ def document(name: str, findings: Sequence[Finding]) -> dict[str, Any]:
         str(ipc): {"case": finding.case.params, "accuracy": vars(finding.accuracy)}
         for ipc, finding in best_by_ipc(findings).items()
     }
-    found: dict[str, Any] = {"study": name, "chosen": chosen, "cases": [finding.to_json() for finding in findings]}
+    cases = [
+        {**finding.to_json(), "beside_unchanged": difference and asdict(difference)}
+        for finding, difference in zip(findings, beside_unchanged(findings), strict=True)
+    ]
+    found: dict[str, Any] = {"study": name, "chosen": chosen, "cases": cases}
     if name == "expert-epoch":
         keys = ("case", "label_bytes", "image_bytes", "accuracy", "val_accuracy")
         found["frontier"] = [{key: finding.to_json()[key] for key in keys} for finding in frontier(findings)]
@@ -42,14 +47,17 @@ def markdown(name: str, findings: Sequence[Finding]) -> str:
     """The table, and what validation chose."""
     keys = list(dict.fromkeys(key for finding in findings for key in finding.case.params))
     shown = [*keys, "label bytes", "entropy", "expert, %", "validation, %", "test, %"]
+    differences = beside_unchanged(findings)
+    shown += ["beside unchanged labels"] if any(differences) else []
     shown += ["class, %"] if any(finding.class_accuracy for finding in findings) else []
     shown += ["label set of seed 1"]
     lines = [f"# {name}", "", STUDIES[name].about, "", f"| {' | '.join(shown)} |", "|---" * len(shown) + "|"]
-    for finding in findings:
+    for finding, difference in zip(findings, differences, strict=True):
         cells = [_setting(name, finding, key) for key in keys]
         cells += [f"{finding.label_bytes:,}", f"{finding.entropy:.2f}"]
         cells += ["" if finding.expert_accuracy is None else f"{100 * finding.expert_accuracy:.1f}"]
         cells += [spread(finding.val_accuracy), spread(finding.accuracy)]
+        cells += ["" if difference is None else signed(difference)] if any(differences) else []
         cells += [spread(finding.class_accuracy)] if finding.class_accuracy else []
         cells += [Path(finding.labels[0]).name]
         lines.append(f"| {' | '.join(cells)} |")
@@ -120,6 +128,11 @@ def _setting(name: str, finding: Finding, key: str) -> str:
 def spread(accuracy: Accuracy) -> str:
     """Mean and deviation in percent."""
     return f"{100 * accuracy.mean:.1f} ± {100 * accuracy.std:.1f}"
+
+
+def signed(difference: Accuracy) -> str:
+    """Mean and deviation in points."""
+    return f"{100 * difference.mean:+.1f} ± {100 * difference.std:.1f}"
 
 
 def write_report(name: str, findings: Sequence[Finding], folder: Path) -> None:

@@ -42,7 +42,9 @@ def test_the_page_has_the_committed_tables(scripts):
 
 def test_a_table_names_what_varies_and_marks_what_validation_chose(scripts):
     def case(accuracy: float, **params: Any) -> dict[str, Any]:
-        return {"case": params, "accuracy": {"mean": accuracy, "std": 0.01, "n": 3, "values": []}}
+        found = {"mean": accuracy, "std": 0.01, "n": 3, "values": []}
+        beside = None if "edit" not in params else {**found, "mean": accuracy - 0.2}
+        return {"case": params, "accuracy": found, "beside_unchanged": beside}
 
     cases = [case(0.2, ipc=1, epoch=2), case(0.1, ipc=1, edit="hard"), case(0.3, ipc=5, epoch=2)]
     cases.append(case(0.25, ipc=1, epoch=2, edit="softened", value=4.0))
@@ -51,8 +53,8 @@ def test_a_table_names_what_varies_and_marks_what_validation_chose(scripts):
         "| images of a class | 1 | 5 |",
         "|---|---:|---:|",
         "| soft | **20.0 ± 1.0** | **30.0 ± 1.0** |",
-        "| hard | 10.0 ± 1.0 |  |",
-        "| softened 4 | 25.0 ± 1.0 |  |",
+        "| hard | 10.0 ± 1.0 (-10.0 ± 1.0) |  |",
+        "| softened 4 | 25.0 ± 1.0 (+5.0 ± 1.0) |  |",
     ]
     cases.append(case(0.4, ipc=5, epoch=9, members=2))
     rows = scripts.study_tables.pivot(study).splitlines()[2:]

@@ -10,7 +10,16 @@ from sweeps.result import Accuracy
 from sweeps.study import Finding
 from sweeps.study_cases import Case
 from sweeps.study_figures import figure
-from sweeps.study_frontier import best_by_ipc, data_bytes, exchange, flattery, frontier, kept_classes, law_of
+from sweeps.study_frontier import (
+    beside_unchanged,
+    best_by_ipc,
+    data_bytes,
+    exchange,
+    flattery,
+    frontier,
+    kept_classes,
+    law_of,
+)
 from sweeps.study_report import document, markdown
 
 
@@ -26,7 +35,7 @@ def finding(case: Case, test: float, validation: float, label_bytes: int = 100) 
         num_classes=100,
         entropy=1.0,
         expert_accuracy=0.5,
-        labels="labels",
+        labels=("labels",),
     )
 
 
@@ -53,6 +62,31 @@ def grid(sizes=(1, 5, 10, 50)) -> list[Finding]:
 def test_validation_chooses_and_the_test_set_flatters():
     assert {ipc: chosen.case.epoch for ipc, chosen in best_by_ipc(BY_EPOCH).items()} == {1: 1, 5: 9, 9: 9}
     assert flattery(BY_EPOCH) == pytest.approx({1: 0.05, 5: 0.0, 9: 0.0})
+
+
+def test_a_case_stands_beside_the_same_images_with_unchanged_labels():
+    swapped, averaged = Case(1, 9, edit="swapped", value=2.0), Case(1, 9, members=4)
+    cases = [Case(1, 9), swapped, averaged, Case(1, edit="hard"), Case(5, 9), Case(5, 3), Case(5, edit="hard")]
+    values = {
+        Case(1, 9): [0.3, 0.5], swapped: [0.2, 0.3], averaged: [0.4, 0.6], Case(1, edit="hard"): [0.1, 0.3],
+    }  # fmt: skip
+    findings = [replace(finding(case, 0.5, 0.5), accuracy=Accuracy.of(values.get(case, [0.5, 0.5]))) for case in cases]
+    found = beside_unchanged(findings)
+    # The last is of two epochs, beside neither.
+    assert [each and round(each.mean, 6) for each in found] == [None, -0.15, 0.1, -0.2, None, None, None]
+    assert found[1].std == pytest.approx(0.05 * 2**0.5)
+    table = markdown("swap", findings[:2])
+    assert "| beside unchanged labels |" in table
+    assert "| -15.0 ± 7.1 |" in table
+    assert document("swap", findings)["cases"][1]["beside_unchanged"]["values"] == pytest.approx((-0.1, -0.2))
+    assert "beside unchanged" not in markdown("expert-epoch", findings[4:6])
+
+
+def test_one_removed_class_stands_beside_its_own_control():
+    control = [Case(1, 9, removed=removed) for removed in (0, 3)]
+    gone = [replace(case, edit="without-images") for case in control]
+    found = beside_unchanged([finding(case, 0.1 * place, 0.5) for place, case in enumerate([*control, *gone])])
+    assert [each and round(each.mean, 6) for each in found] == [None, None, 0.2, 0.2]
 
 
 def test_frontier_by_validation_alone():
