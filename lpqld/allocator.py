@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
 
     glibc takes every large tensor from the kernel and gives it back at once, and the kernel clears its pages each time:
     up to a third of a training step's time on a CPU (docs/speed.md). For processes that this project starts, since it
-    holds for everything in them. Results stay as they are; the peak of memory rises by a few hundredths.
+    holds for everything in them. Results stay as they are; the peak of memory rises by up to a ninth.
 
     Returns:
         Whether it holds now.

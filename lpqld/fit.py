@@ -125,7 +125,7 @@ def fit_teacher(
     ):
         torch.manual_seed(seed % 2**63)
         model = architectures.build(architecture, images.num_classes)
-        layout, slower = layout_of(model), slower_in_bfloat16(model)
+        layout, bfloat16 = layout_of(model), uses_bfloat16("auto", slower_in_bfloat16(model), target)
         model.to(target).to(memory_format=layout)
         optimizer = _optimizer(model, lr, weight_decay)
         num_batches = math.ceil(images.num_images / batch_size)
@@ -141,7 +141,7 @@ def fit_teacher(
             for rows in torch.randperm(images.num_images, generator=draws).tensor_split(num_batches):
                 batch = _augment(pixels[rows.to(target)], flip, max_shift, draws)
                 inputs = ((batch.float() / 255 - center) / spread).contiguous(memory_format=layout)
-                with torch.autocast(target.type, torch.bfloat16, enabled=uses_bfloat16("auto", slower, target)):
+                with torch.autocast(target.type, torch.bfloat16, enabled=bfloat16):
                     logits = model(inputs).float()
                 loss = F.cross_entropy(logits, labels[rows.to(target)])
                 optimizer.zero_grad(set_to_none=True)
