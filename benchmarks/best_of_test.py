@@ -2,7 +2,7 @@
 
 Run as `python benchmarks/best_of_test.py cifar10 [--ipc N ...] [--every EPOCHS] [--cache FOLDER] [--json]`
 after `studies.py DATA --only expert-epoch`, whose students these are: on the labels that validation chose there, by its
-settings. docs/studies.md has the table.
+settings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
 from lpqld.student import Student
 from lpqld.training import train
-from sweeps.data import open_evaluation
+from sweeps.data import Evaluation, open_evaluation
 from sweeps.presets import load_study_config, parse_settings
 from sweeps.study_config import StudyConfig
 from sweeps.study_report import RESULT_FILE
@@ -55,7 +55,12 @@ def _compared(data: str, ipc: int, root: Path, every: int) -> dict[str, Any]:
     study, config = json.loads((root / "studies" / _STUDY / RESULT_FILE).read_text()), _config(data)
     chosen = study["chosen"][str(ipc)]["case"]
     (folders,) = (case["labels"] for case in study["cases"] if case["case"] == chosen)
-    curves = [_curve(config, LabelSet.open(folder), ipc, seed, every) for seed, folder in enumerate(folders, start=1)]
+    images = ImageSet.open(config.images, size=config.size)
+    evaluation = open_evaluation(config.eval, images)
+    curves = [
+        _curve(config, images, LabelSet.open(folder), evaluation, seed, every)
+        for seed, folder in enumerate(folders, start=1)
+    ]
     return {
         "epoch": chosen["epoch"],
         "curves": curves,
@@ -71,12 +76,14 @@ def _config(data: str) -> StudyConfig:
     return load_study_config(None, {**settings, "images": in_place(found.images), "eval.source": in_place(found.test)})
 
 
-def _curve(config: StudyConfig, labels: LabelSet, ipc: int, seed: int, every: int) -> list[dict[str, float]]:
-    """Accuracies of a student, at even distances and in its end."""
-    images = ImageSet.open(config.images, size=config.size, sample=(ipc, config.seed + seed - 1))
-    evaluation = open_evaluation(config.eval, images)
+def _curve(
+    config: StudyConfig, images: ImageSet, labels: LabelSet, evaluation: Evaluation, seed: int, every: int
+) -> list[dict[str, float]]:
+    """Accuracies of a student, at even distances and in its end; `images`: those of the labels, and others."""
     student = Student(config.student, images.num_classes, seed)
-    data = ViewDataset.of_recipe(images, labels.labels, config.student, torch.device("cpu"), seed=seed)
+    data = ViewDataset.of_recipe(
+        labels.images_of(images), labels.labels, config.student, torch.device("cpu"), seed=seed
+    )
     points = []
     for metrics in train(student, data, config.student, seed=seed):
         if metrics.epoch % every == 0 or metrics.epoch == config.student.epochs:

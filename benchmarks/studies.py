@@ -24,7 +24,7 @@ from study_tables import pivot
 from lpqld.store import write_atomically
 from sweeps.study_cases import STUDIES
 
-RESULTS = Path(__file__).resolve().parent / "studies"
+_RESULTS = Path(__file__).resolve().parent / "studies"
 _STUDENT = {
     "student.batch_size": "20",
     "student.lr": "0.003",
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-studies")
     arguments = parser.parse_args()
     for name in arguments.only or STUDIES:
-        out = RESULTS / arguments.data / name
+        out = _RESULTS / arguments.data / name
         if not (out / "result.json").exists():
             run(arguments.data, name, arguments.cache / arguments.data, out)
         print(pivot(json.loads((out / "result.json").read_text())))

@@ -29,7 +29,7 @@ from sweeps.result import Accuracy
 from sweeps.study_cases import STUDIES, Case
 from sweeps.study_config import ExpertsConfig, StudyConfig
 from sweeps.study_labels import CaseLabels, Said, labels_of, said_by_all
-from sweeps.study_students import StudyStudent, train_students
+from sweeps.study_students import StudyStudent, train_cases
 
 _T = TypeVar("_T")
 Progress = Callable[[str, int, int], None]
@@ -131,7 +131,7 @@ def run_study(
                 facts[case].append(_facts(labels, experts_said, place))
                 yield StudyStudent(case, turn + 1, labels)
 
-    values = train_students(
+    values = train_cases(
         students(), len(cases) * config.seeds, config.student, evaluation, folder.parent / "students",
         lambda done, total: progress("students", done, total),
     )  # fmt: skip

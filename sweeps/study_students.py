@@ -39,7 +39,7 @@ class StudyStudent:
     labels: CaseLabels
 
 
-def train_students(
+def train_cases(
     students: Iterable[StudyStudent],
     total: int,
     recipe: Recipe,

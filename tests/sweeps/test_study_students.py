@@ -7,7 +7,7 @@ from lpqld.recipe import Recipe
 from sweeps.data import Evaluation
 from sweeps.study_cases import Case
 from sweeps.study_labels import labels_of
-from sweeps.study_students import StudyStudent, train_students
+from sweeps.study_students import StudyStudent, train_cases
 
 RECIPE = Recipe(temperature="1", ca="off", epochs=1, batch_size=10)
 SEEDS, CASES = 3, [Case(1, edit="hard"), Case(2, edit="hard"), Case(3, edit="hard")]
@@ -34,14 +34,14 @@ def test_labels_wait_for_room_and_students_are_trained_once(ray_cluster, evaluat
         done[0] = finished
 
     total = SEEDS * len(CASES)
-    found = train_students(students(), total, RECIPE, evaluation, tmp_path, progress)
+    found = train_cases(students(), total, RECIPE, evaluation, tmp_path, progress)
     assert done[0] == total
     assert max(ahead) == 5, "two for each of two CPUs, and the next"
     assert {case: len(values) for case, values in found.items()} == dict.fromkeys(CASES, SEEDS)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("seed-*.json")}
     assert len(files) == total
     next(iter(files)).unlink()
-    again = train_students(students(), total, RECIPE, evaluation, tmp_path, progress)
+    again = train_cases(students(), total, RECIPE, evaluation, tmp_path, progress)
 
     def accuracies(values):
         return {case: [each["accuracy"] for each in some] for case, some in values.items()}
