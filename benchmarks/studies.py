@@ -78,14 +78,15 @@ DATA = {
             "size": "32",
             "experts.seeds": "2",
             "experts.epochs": "30",
-            "student.epochs": "80",
-            "student.batch_size": "50",
+            "experts.keep": "log:5",
+            "student.epochs": "50",
         },
         {
             "temperature": {"temperatures": "[1,2,4]", "ipc": "[5]"},
             "ensemble": {"ipc": "[5]"},
             "swap": {"ipc": "[1]"},
             "scaling": {"ipc": "[1,2,5]", "k": "[0,2,10,50,200]"},
+            "hard": {"smoothing": "[0.1]"},
         },
     ),
 }
