@@ -14,10 +14,10 @@ def pivot(study: Mapping[str, Any]) -> str:
     """A study's `result.json` as a table in Markdown: percent, mean and deviation over seeds.
 
     What validation chose for a number of images is bold; in brackets stands the difference from unchanged labels, seed
-    by seed.
+    by seed. Where a class is removed, its own accuracy comes first, and nothing is chosen.
     """
     cases = [(Case(**found["case"]), _cell(found)) for found in study["cases"]]
-    chosen = {Case(**found["case"]) for found in study["chosen"].values()}
+    chosen = {Case(**found["case"]) for found in study["chosen"].values() if "removed" not in found["case"]}
     constant = _constant([case for case, _ in cases])
     numbers = sorted({case.ipc for case, _ in cases})
     rows: dict[str, dict[int, str]] = {}
@@ -30,7 +30,10 @@ def pivot(study: Mapping[str, Any]) -> str:
 
 def _cell(found: Mapping[str, Any]) -> str:
     text = spread(Accuracy(**found["accuracy"]))
-    return f"{text} ({signed(Accuracy(**found['beside_unchanged']))})" if found["beside_unchanged"] else text
+    if found["beside_unchanged"]:
+        text = f"{text} ({signed(Accuracy(**found['beside_unchanged']))})"
+    own = found.get("class_accuracy")
+    return f"{spread(Accuracy(**own))} of the class, {text} of all" if own else text
 
 
 def _constant(cases: list[Case]) -> set[str]:

@@ -60,3 +60,10 @@ def test_a_table_names_what_varies_and_marks_what_validation_chose(scripts):
     rows = scripts.study_tables.pivot(study).splitlines()[2:]
     assert rows[0].startswith("| epoch 2 |")
     assert rows[-1] == "| epoch 9, 2 experts |  | 40.0 ± 1.0 |"
+
+
+def test_a_table_tells_what_became_of_the_removed_class(scripts):
+    found = {"mean": 0.2, "std": 0.01, "n": 3, "values": []}
+    case = {"case": {"ipc": 5, "removed": 3}, "accuracy": found, "beside_unchanged": None}
+    table = scripts.study_tables.pivot({"cases": [{**case, "class_accuracy": {**found, "mean": 0.1}}], "chosen": {}})
+    assert table.splitlines()[-1] == "| control | 10.0 ± 1.0 of the class, 20.0 ± 1.0 of all |"
