@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
@@ -28,8 +28,9 @@ from lpqld.student import Student
 from lpqld.training import train
 from sweeps.data import Evaluation, open_evaluation
 from sweeps.presets import load_study_config, parse_settings
+from sweeps.result import Accuracy
 from sweeps.study_config import StudyConfig
-from sweeps.study_report import RESULT_FILE
+from sweeps.study_report import RESULT_FILE, signed, spread
 
 _STUDY = "expert-epoch"
 
@@ -37,7 +38,7 @@ _STUDY = "expert-epoch"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=DATA)
-    parser.add_argument("--ipc", nargs="+", type=int, default=(1, 5))
+    parser.add_argument("--ipc", nargs="+", type=int, default=(1, 5, 20))
     parser.add_argument("--every", type=int, default=15, help="epochs between evaluations")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-studies")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -64,9 +65,9 @@ def _compared(data: str, ipc: int, root: Path, every: int) -> dict[str, Any]:
     return {
         "epoch": chosen["epoch"],
         "curves": curves,
-        "last": mean(curve[-1]["test"] for curve in curves),
-        "validation chose": mean(max(curve, key=lambda point: point["val"])["test"] for curve in curves),
-        "best of test": mean(max(point["test"] for point in curve) for curve in curves),
+        "last": [curve[-1]["test"] for curve in curves],
+        "validation chose": [max(curve, key=lambda point: point["val"])["test"] for curve in curves],
+        "best of test": [max(point["test"] for point in curve) for curve in curves],
     }
 
 
@@ -86,22 +87,28 @@ def _curve(
     )
     points = []
     for metrics in train(student, data, config.student, seed=seed):
-        if metrics.epoch % every == 0 or metrics.epoch == config.student.epochs:
+        finished = metrics.epoch + 1
+        if finished % every == 0 or finished == config.student.epochs:
             test, val = accuracy(student, evaluation.test), accuracy(student, evaluation.validation)
-            points.append({"epoch": metrics.epoch, "test": test, "val": val})
+            points.append({"epoch": finished, "test": test, "val": val})
     return points
 
 
 def as_text(rows: list[dict[str, Any]]) -> str:
-    """A table in Markdown."""
+    """A table in Markdown: percent, and in brackets the difference from the last epoch, seed by seed."""
     lines = [
-        "| images of a class | last epoch, test % | the epoch that validation chose | best of all |",
+        "| images of a class | the last epoch | the epoch that validation chose | the best by the test set |",
         "|---:" * 4 + "|",
     ]
     for row in rows:
-        cells = " | ".join(f"{100 * row[key]:.1f}" for key in ("last", "validation chose", "best of test"))
-        lines.append(f"| {row['ipc']} | {cells} |")
+        last = spread(Accuracy.of(row["last"]))
+        lines.append(f"| {row['ipc']} | {last} | {_beside(row, 'validation chose')} | {_beside(row, 'best of test')} |")
     return "\n".join(lines)
+
+
+def _beside(row: Mapping[str, list[float]], name: str) -> str:
+    more = [other - last for other, last in zip(row[name], row["last"], strict=True)]
+    return f"{spread(Accuracy.of(row[name]))} ({signed(Accuracy.of(more))})"
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class DivergedError(DataError):
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What an epoch of training measured; `val_accuracy` (a fraction) only in epochs that evaluate."""
+    """What an epoch of training, counted from 0, measured; `val_accuracy` (a fraction) only in epochs that evaluate."""
 
     epoch: int
     loss: float

@@ -11,13 +11,15 @@ import pytest
 from tests.conftest import CHECKOUT
 
 RESULTS = sorted((CHECKOUT / "benchmarks" / "studies").glob("*/*/result.json"))
+BEST_OF_TEST = sorted((CHECKOUT / "benchmarks" / "studies").glob("*/best_of_test.json"))
+_SCRIPTS = ("best_of_test", "studies", "study_tables")
 
 
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The scripts as modules, with their neighbours."""
     monkeypatch.syspath_prepend(str(CHECKOUT / "benchmarks"))
-    return SimpleNamespace(**{name: importlib.import_module(name) for name in ("studies", "study_tables")})
+    return SimpleNamespace(**{name: importlib.import_module(name) for name in _SCRIPTS})
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: "-".join(path.parts[-3:-1]))
@@ -36,6 +38,8 @@ def test_the_page_has_the_committed_tables(scripts):
     made = {
         line for path in RESULTS for line in scripts.study_tables.pivot(json.loads(path.read_text())).splitlines()[2:]
     }
+    for path in BEST_OF_TEST:
+        made |= set(scripts.best_of_test.as_text(json.loads(path.read_text())["rows"]).splitlines()[2:])
     assert shown <= made
     assert shown or not RESULTS
 
@@ -67,3 +71,10 @@ def test_a_table_tells_what_became_of_the_removed_class(scripts):
     case = {"case": {"ipc": 5, "removed": 3}, "accuracy": found, "beside_unchanged": None}
     table = scripts.study_tables.pivot({"cases": [{**case, "class_accuracy": {**found, "mean": 0.1}}], "chosen": {}})
     assert table.splitlines()[-1] == "| control | 10.0 ± 1.0 of the class, 20.0 ± 1.0 of all |"
+
+
+def test_the_best_of_several_test_evaluations_stands_beside_the_last(scripts):
+    row = {"ipc": 5, "last": [0.2, 0.3, 0.4], "validation chose": [0.2, 0.3, 0.4], "best of test": [0.21, 0.32, 0.43]}
+    assert scripts.best_of_test.as_text([row]).splitlines()[-1] == (
+        "| 5 | 30.0 ± 10.0 | 30.0 ± 10.0 (+0.0 ± 0.0) | 32.0 ± 11.0 (+2.0 ± 1.0) |"
+    )
