@@ -142,6 +142,8 @@ def _explain(error: ValidationError, config: type[BaseModel]) -> Iterator[str]:
             group = f"in {'.'.join(location[:-1])} " if location[:-1] else ""
             hint = f"; did you mean {close[0]}?" if close else f"; the keys {group}are {', '.join(known)}"
             yield f"unknown key {key}{hint}"
+        elif detail["type"] == "missing":
+            yield f"{key} is required: give it as an option, with --set {key}=VALUE or in a YAML file"
         else:
             reason = detail["msg"].removeprefix("Value error, ")
             # What a whole group is refused for names its values itself.

@@ -111,6 +111,11 @@ def test_settings_of_the_student_leave_the_others_as_they_are():
     assert (warmer.temperature, warmer.ca, warmer.epochs) == ("4", "off", 300)
 
 
+def test_what_is_missing_is_said_with_where_to_put_it():
+    with pytest.raises(ConfigError, match=r"^study: images is required: .*--set images=VALUE.*; eval is required: "):
+        load_study_config(None, {})
+
+
 @pytest.fixture(scope="module")
 def images() -> ImageSet:
     return ImageSet.open("digits:train", sample=(2, 0))
