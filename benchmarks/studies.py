@@ -84,7 +84,7 @@ DATA = {
         {
             "temperature": {"temperatures": "[1,2,4]", "ipc": "[5]"},
             "ensemble": {"ipc": "[5]"},
-            "swap": {"ipc": "[1]"},
+            "swap": {"ipc": "[1]", "ranks": "[1,2,5,20,100]"},
             "scaling": {"ipc": "[1,2,5]", "k": "[0,2,10,50,200]"},
             "hard": {"smoothing": "[0.1]"},
         },
