@@ -79,14 +79,14 @@ DATA = {
             "experts.seeds": "2",
             "experts.epochs": "30",
             "experts.keep": "log:5",
-            "student.epochs": "50",
+            "student.epochs": "40",
         },
         {
             "temperature": {"temperatures": "[1,2,4]", "ipc": "[5]"},
             "ensemble": {"ipc": "[5]"},
             "swap": {"ipc": "[1]", "ranks": "[1,2,5,20,100]"},
             "scaling": {"ipc": "[1,2,5]", "k": "[0,2,10,50,200]"},
-            "hard": {"smoothing": "[0.1]"},
+            "hard": {"smoothing": "[]"},
         },
     ),
 }
