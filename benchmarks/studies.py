@@ -2,7 +2,7 @@
 
 Run as `python benchmarks/studies.py cifar10 [--only STUDY ...]`, with the package installed and real data at
 `LPQLD_SHARED_DATA` or `../shared/data`. What a study writes goes to `studies/DATA/STUDY/`; experts and students are
-kept in `--cache`, so that it goes on where it was interrupted. docs/studies.md tells what came of it.
+kept in `--cache`, so that it goes on where it was interrupted. docs/studies-findings.md tells what came of it.
 """
 
 from __future__ import annotations

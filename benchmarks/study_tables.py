@@ -1,4 +1,4 @@
-"""The tables of docs/studies.md: test accuracy by what a study varies and the number of images."""
+"""The tables of docs/studies-findings.md: test accuracy by what a study varies and the number of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The studies of benchmarks/studies.py: what is committed was made by its settings, and docs/studies.md has it."""
+"""The studies of benchmarks/studies.py: what is committed was made by its settings, and docs/studies-findings.md has it."""
 
 import importlib
 import json
@@ -33,7 +33,7 @@ def test_results_are_of_the_scripts_settings(scripts, path):
 
 
 def test_the_page_has_the_committed_tables(scripts):
-    page = (CHECKOUT / "docs" / "studies.md").read_text()
+    page = (CHECKOUT / "docs" / "studies-findings.md").read_text()
     shown = {line for line in page.splitlines() if re.match(r"\| .* ± ", line)}
     made = {
         line for path in RESULTS for line in scripts.study_tables.pivot(json.loads(path.read_text())).splitlines()[2:]
