@@ -1,4 +1,4 @@
-"""The studies of benchmarks/studies.py: what is committed was made by its settings, and docs/studies-findings.md has it."""
+"""The studies of benchmarks/studies.py: made by its settings, and docs/studies-findings.md has their tables."""
 
 import importlib
 import json
