@@ -33,7 +33,8 @@ _STUDENT = {
 }
 
 # What the validation images chose in expert-epoch for 1 and 5 images of a class.
-_CHOSEN = {"epoch": "4"}
+_CHOSEN_CIFAR10 = {"epoch": "4"}
+_CHOSEN_TINY200 = {"epoch": "5"}
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,12 @@ DATA = {
         {"size": "32", "experts.seeds": "4", "experts.epochs": "30", "student.epochs": "150"},
         {
             "temperature": {"temperatures": "[1,2,4]", "ipc": "[5]"},
-            "ensemble": _CHOSEN,
-            "swap": {**_CHOSEN, "ipc": "[1,5]"},
+            "ensemble": _CHOSEN_CIFAR10,
+            "swap": {**_CHOSEN_CIFAR10, "ipc": "[1,5]"},
             "entropy": {"ipc": "[1,5]"},
-            "zero-shot": {**_CHOSEN, "removed": "[0,3]", "ipc": "[5]"},
-            "scaling": _CHOSEN,
-            "hard": _CHOSEN,
+            "zero-shot": {**_CHOSEN_CIFAR10, "removed": "[0,3]", "ipc": "[5]"},
+            "scaling": _CHOSEN_CIFAR10,
+            "hard": _CHOSEN_CIFAR10,
         },
     ),
     "tiny200": Data(
@@ -83,10 +84,11 @@ DATA = {
         },
         {
             "temperature": {"temperatures": "[1,2,4]", "ipc": "[5]"},
-            "ensemble": {"ipc": "[5]"},
-            "swap": {"ipc": "[1]", "ranks": "[1,2,5,20,100]"},
-            "scaling": {"ipc": "[1,2,5]", "k": "[0,2,10,50,200]"},
-            "hard": {"smoothing": "[]"},
+            "ensemble": {**_CHOSEN_TINY200, "ipc": "[5]"},
+            "zero-shot": _CHOSEN_TINY200,
+            "swap": {**_CHOSEN_TINY200, "ipc": "[1]", "ranks": "[1,2,5,20,100]"},
+            "scaling": {**_CHOSEN_TINY200, "ipc": "[1,2,5]", "k": "[0,2,10,50,200]"},
+            "hard": {**_CHOSEN_TINY200, "smoothing": "[]"},
         },
     ),
 }
