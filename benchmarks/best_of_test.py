@@ -2,7 +2,7 @@
 
 Run as `python benchmarks/best_of_test.py cifar10 [--ipc N ...] [--every EPOCHS] [--cache FOLDER] [--json]`
 after `studies.py DATA --only expert-epoch`, whose students these are: on the labels that validation chose there, by its
-settings.
+settings. docs/studies-findings.md has the table of what `--json` printed to `studies/DATA/best_of_test.json`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _STUDY = "expert-epoch"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=DATA)
-    parser.add_argument("--ipc", nargs="+", type=int, default=(1, 5, 20))
+    parser.add_argument("--ipc", nargs="+", type=int, help="default: those of the study")
     parser.add_argument("--every", type=int, default=15, help="epochs between evaluations")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-studies")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -46,7 +46,10 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     root = arguments.cache / arguments.data
-    rows = [{"ipc": ipc, **_compared(arguments.data, ipc, root, arguments.every)} for ipc in arguments.ipc]
+    rows = [
+        {"ipc": ipc, **_compared(arguments.data, ipc, root, arguments.every)}
+        for ipc in arguments.ipc or DATA[arguments.data].ipc
+    ]
     document = {"benchmark": "best_of_test", "data": arguments.data, "every": arguments.every, "rows": rows}
     document |= {"machine": cpu_name(), "versions": versions()}
     print(json.dumps(document, indent=1) if arguments.json else as_text(rows))
