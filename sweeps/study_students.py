@@ -65,7 +65,8 @@ def train_cases(
     task = ray.remote(_student).options(num_cpus=1, num_gpus=1 if num_gpus() else 0, max_retries=2)
     at_once = (1 + _WAITING_FOR_EACH_WORKER) * (num_gpus() or num_cpus())
     images: dict[str, Any] = {}
-    running: dict[Any, tuple[StudyStudent, Path]] = {}
+    running: dict[Any, Path] = {}
+    waiting: dict[Path, list[StudyStudent]] = {}
     values: dict[Case, dict[int, dict[str, float]]] = defaultdict(dict)
 
     def tell() -> None:
@@ -73,19 +74,24 @@ def train_cases(
 
     def finish_one() -> None:
         (done,), _ = ray.wait(list(running))
-        student, path = running.pop(done)
-        found = values[student.case][student.seed] = result_of(done)
+        path, found = running.pop(done), result_of(done)
         write_atomically(path, json.dumps(found).encode())
+        for student in waiting.pop(path):
+            values[student.case][student.seed] = found
         tell()
 
     tell()
     for student in students:
         case, labels = student.case, student.labels
-        identity = [labels.digest, labels.images.fingerprint, *prints, case.edit, case.removed]
+        weights = "none" if labels.weights is None else fingerprint(labels.weights.tobytes())
+        identity = [labels.digest, labels.images.fingerprint, *prints, weights, case.removed]
         path = folder / fingerprint(canonical_json(identity))[:16] / f"seed-{student.seed}.json"
         if (known := _kept(path)) is not None:
             values[case][student.seed] = known
             tell()
+            continue
+        if path in waiting:  # two cases may come to the same labels, like the first rank and the top one
+            waiting[path].append(student)
             continue
         if len(running) >= at_once:
             finish_one()
@@ -93,7 +99,7 @@ def train_cases(
         images[seen] = images.get(seen) or ray.put(labels.images)
         data = images[seen], ray.put(labels.decoded), ray.put(labels.weights)
         reference = task.remote(*data, *shared, recipe, student.seed, case.removed, path.with_suffix(".checkpoint"))
-        running[reference] = student, path
+        running[reference], waiting[path] = path, [student]
     while running:
         finish_one()
     return {case: [found[seed] for seed in sorted(found)] for case, found in values.items()}

@@ -1,5 +1,8 @@
 """Students of a study: labels are made when there is room for them, and what was trained is not trained again."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from lpqld.images import ImageSet
@@ -49,3 +52,29 @@ def test_labels_wait_for_room_and_students_are_trained_once(ray_cluster, evaluat
     assert accuracies(again) == accuracies(found)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("seed-*.json")}
     assert sum(kept[path] != time for path, time in files.items()) == 1
+
+
+def test_cases_of_the_same_labels_share_their_student(ray_cluster, evaluation, tmp_path):
+    images = ImageSet.open("digits:train", sample=(1, 1))
+    logits = np.random.default_rng(0).normal(size=(images.num_images, images.num_classes)).astype(np.float32)
+    cases = [Case(1, 1, edit="swapped", value=1), Case(1, 1, edit="swapped-top", value=1),
+             Case(1, 1, edit="swapped-top", value=2)]  # fmt: skip
+    students = [StudyStudent(case, 1, labels_of(case, images, logits)) for case in cases]
+    told = list[int]()
+    found = train_cases(students, 3, RECIPE, evaluation, tmp_path, lambda done, total: told.append(done))
+    assert told[-1] == 3
+    assert found[cases[0]] == found[cases[1]] != found[cases[2]]
+    assert len(list(tmp_path.rglob("seed-*.json"))) == 2
+
+
+def test_weights_and_a_removed_class_make_another_student(ray_cluster, evaluation, tmp_path):
+    images = ImageSet.open("digits:train", sample=(1, 1))
+    case = Case(1, edit="hard")
+    plain = labels_of(case, images, None)
+    weighted = replace(plain, weights=np.linspace(0, 1, images.num_images))
+    removed = replace(case, removed=3)
+    students = [StudyStudent(case, 1, plain), StudyStudent(replace(case, members=2), 1, weighted),
+                StudyStudent(removed, 1, plain)]  # fmt: skip
+    found = train_cases(students, 3, RECIPE, evaluation, tmp_path, lambda done, total: None)
+    assert len(list(tmp_path.rglob("seed-*.json"))) == 3
+    assert "class_accuracy" in found[removed][0]
