@@ -110,7 +110,7 @@ class TestConfiguration:
 
     @pytest.mark.usefixtures("ray_cluster")
     def test_impossible_budget(self, refused, teacher, tmp_path):
-        tiny = ("--set", "student.epochs=4", "--ipc", 2, "--teacher", teacher)
+        tiny = ("--set", "student.epochs=4", "--set", "relabel.workers=1", "--ipc", 2, "--teacher", teacher)
         message = refused(CONFIG, *sweep(tmp_path, *tiny, "--budget", "300", "--budget", "2MB"))
         found = re.search(
             r"budget 300 B is smaller than one label per image; the smallest that works is (\d+)", message
@@ -344,7 +344,17 @@ class TestProcess:
 def test_ctrl_c_in_a_search_keeps_what_is_finished_and_says_how_to_resume(tmp_path):
     root = tmp_path / "runs"
     line = ("sweep", "digits", "--root", str(root), "--json", "--budget", "12KB", "--set", "teacher.fit_epochs=2")
-    line = (*line, "--set", "student.epochs=60", "--set", "search.early_stopping=false", "--ipc", "5")
+    line = (
+        *line,
+        "--set",
+        "student.epochs=60",
+        "--set",
+        "search.early_stopping=false",
+        "--ipc",
+        "5",
+        "--set",
+        "relabel.workers=1",
+    )
     err = tmp_path / "err"
     with started(line, tmp_path / "out", err) as process:
         wait_until(lambda: list(root.glob("digits/trials/*.json")), process, err)

@@ -24,7 +24,13 @@ from sweeps.sweep import run_sweep
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-SHORT = {"search.trials": 1, "confirm.seeds": 1, "student.architecture": "convnet", "student.warmup_epochs": 0}
+SHORT = {
+    "relabel.workers": 1,
+    "search.trials": 1,
+    "confirm.seeds": 1,
+    "student.architecture": "convnet",
+    "student.warmup_epochs": 0,
+}
 
 
 def subset(path: Path, per_class: int, folder: Path) -> str:

@@ -31,7 +31,7 @@ def teacher() -> Teacher:
 
 
 def config(name: str, views: int, **changed: object) -> SweepConfig:
-    relabel = {"views": views, "batch_size": 20, "shard_views": 60}
+    relabel = {"views": views, "batch_size": 20, "shard_views": 60, "workers": 1}
     return SweepConfig(name=name, relabel=relabel, views={"flip": False}, **changed)
 
 
@@ -72,7 +72,9 @@ def test_fewer_views_are_the_first_of_the_larger_set(root, images, teacher, tmp_
 
 
 @pytest.mark.parametrize(
-    "changed", [{"views": {"flip": True}}, {"relabel": {"views": 8, "batch_size": 10, "shard_views": 60}}], ids=str
+    "changed",
+    [{"views": {"flip": True}}, {"relabel": {"views": 8, "batch_size": 10, "shard_views": 60, "workers": 1}}],
+    ids=str,
 )
 def test_other_labels_are_other_masters(root, images, teacher, tmp_path, changed):
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)

@@ -93,7 +93,7 @@ class TestResume:
         folder = self.interrupted(finished, tmp_path / "labels", teacher, images)
         kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("labels-*")}
         seen = []
-        relabel(teacher, images, spec_of(teacher, images), folder, progress=lambda *numbers: seen.append(numbers))
+        relabel(teacher, images, spec_of(teacher, images), folder, workers=1, progress=lambda *done: seen.append(done))
         assert seen == [(4, 6), (5, 6), (6, 6)]
         assert files(folder) == files(finished), "byte for byte, and no stray file"
         assert kept == {name: (folder / name).stat().st_mtime_ns for name in kept}
@@ -135,7 +135,7 @@ class TestFailure:
             next(iter(model.parameters())).fill_(float("nan"))
         broken = Teacher(model, TeacherSpec("convnet", 10, 8))
         with pytest.raises(DataError, match=r"logits of image \d+, view \d+ are not finite"):
-            relabel(broken, images, spec_of(broken, images), tmp_path / "labels")
+            relabel(broken, images, spec_of(broken, images), tmp_path / "labels", workers=1)
         assert not (tmp_path / "labels" / MANIFEST_FILE).exists()
 
     def test_folder_that_cannot_be_written(self, teacher, images, tmp_path):
@@ -180,7 +180,7 @@ def test_ctrl_c_then_kill_9_of_the_command_midway_then_the_same_command(teacher,
     assert len(kept) < total, "it was killed midway"
     assert not (folder / MANIFEST_FILE).exists()
 
-    done = in_process(*line)
+    done = in_process(*line, "--workers", 1)
     assert done.document["num_views"] == 1078 * 40
     assert f"relabel: {total} of {total}" in done.stderr
     assert kept.items() < shards().items()

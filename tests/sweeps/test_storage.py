@@ -88,8 +88,9 @@ class TestRelabel:
         object_store.requests.clear()
         seen = []
         relabel(
-            teacher, images, spec, object_store.uri("resumed"), progress=lambda done, total: seen.append((done, total))
-        )
+            teacher, images, spec, object_store.uri("resumed"), workers=1,
+            progress=lambda done, total: seen.append((done, total)),
+        )  # fmt: skip
         assert seen == [(4, 6), (5, 6), (6, 6)]
         assert object_store.files("resumed") == finished
         written = [path.rpartition("/")[2] for method, path, _ in object_store.requests if method in ("PUT", "POST")]
@@ -107,7 +108,7 @@ class TestRelabel:
     def test_a_store_that_refuses_stops_the_job_at_once(self, object_store, spec, teacher, images):
         start = time.monotonic()
         with object_store.refusing(), pytest.raises(ConfigError, match="refuses these credentials"):
-            relabel(teacher, images, spec, object_store.uri("refused"))
+            relabel(teacher, images, spec, object_store.uri("refused"), workers=1)
         with pytest.raises(ConfigError, match="there is no bucket nowhere"):
             relabel(teacher, images, spec, object_store.uri("labels", bucket="nowhere"))
         assert time.monotonic() - start < 20
@@ -115,7 +116,7 @@ class TestRelabel:
     def test_a_sweep_keeps_its_master_where_its_configuration_says(
         self, object_store, stored, teacher, images, tmp_path
     ):
-        settings = {"relabel.folder": object_store.uri("masters"), "relabel.views": 3}
+        settings = {"relabel.folder": object_store.uri("masters"), "relabel.views": 3, "relabel.workers": 1}
         config = load_config("digits", settings)
         for _ in range(2):  # found again the second time
             object_store.requests.clear()

@@ -344,11 +344,12 @@ class TestAfterwards:
         assert np.array_equal(kept.values, before.labels.logits.values[: len(kept.ids)])
 
 
-def test_after_kill_9_finished_trials_are_not_repeated(tmp_path, lpqld):
+@pytest.mark.usefixtures("ray_cluster")
+def test_after_kill_9_finished_trials_are_not_repeated(tmp_path, in_process):
     per_budget, root = 2, tmp_path / "runs"
     line = (
         *("sweep", "digits", "--root", root, "--json", "--budget", "12KB", "--budget", "3KB"),
-        *("--set", "student.epochs=30", "--set", "teacher.fit_epochs=2"),
+        *("--set", "student.epochs=30", "--set", "teacher.fit_epochs=2", "--set", "relabel.workers=1"),
         *("--set", f"search.trials={per_budget}", "--set", "confirm.seeds=1", "--set", "confirm.baselines=false"),
     )
     folder = root / "digits" / "trials"
@@ -363,7 +364,7 @@ def test_after_kill_9_finished_trials_are_not_repeated(tmp_path, lpqld):
     before = finished()
     assert not (root / "digits" / "result.json").exists()
 
-    document = lpqld(*line).document
+    document = in_process(*line).document
     after = snapshot(folder)
     assert {name: after[name] for name in before} == before
     assert document["num_trials"] == 2 * per_budget

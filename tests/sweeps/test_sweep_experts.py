@@ -14,7 +14,7 @@ from sweeps.experts import trajectory
 NAMES = tuple("0123456789")
 SMALL = (
     *("--budget", "3KB", "--trials", "4", "--set", "student.epochs=10", "--set", "confirm.seeds=1", "--json"),
-    *("--set", "search.early_stopping=false"),
+    *("--set", "search.early_stopping=false", "--set", "relabel.workers=1"),
 )
 
 
