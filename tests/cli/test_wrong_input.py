@@ -344,17 +344,8 @@ class TestProcess:
 def test_ctrl_c_in_a_search_keeps_what_is_finished_and_says_how_to_resume(tmp_path):
     root = tmp_path / "runs"
     line = ("sweep", "digits", "--root", str(root), "--json", "--budget", "12KB", "--set", "teacher.fit_epochs=2")
-    line = (
-        *line,
-        "--set",
-        "student.epochs=60",
-        "--set",
-        "search.early_stopping=false",
-        "--ipc",
-        "5",
-        "--set",
-        "relabel.workers=1",
-    )
+    line = (*line, "--set", "student.epochs=60", "--set", "search.early_stopping=false", "--ipc", "5")
+    line = (*line, "--set", "relabel.workers=1")
     err = tmp_path / "err"
     with started(line, tmp_path / "out", err) as process:
         wait_until(lambda: list(root.glob("digits/trials/*.json")), process, err)
