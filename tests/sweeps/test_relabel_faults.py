@@ -96,14 +96,13 @@ class TestWhatPasses:
 
 
 class TestWhatDoesNotPass:
-    def test_a_worker_lost_again_and_again_ends_the_job_and_the_shard_is_named(self, teacher, images, traps, tmp_path):
-        # Of one shard: another one would wait at the worker and have its tries too, and each starts a worker.
-        spec = specify(teacher, images, RULE, views_per_image=10, seed=0, batch_size=50, device=CPU)
-        assert spec.num_shards == 1
+    def test_a_worker_lost_again_and_again_ends_the_job_and_the_shard_is_named(
+        self, teacher, images, spec, traps, tmp_path
+    ):
         lay(traps, "kill", 20)
-        with pytest.raises(LpqldError, match=r"labels-00000\.lpqld: the worker that made it was lost 3 times"):
+        with pytest.raises(LpqldError, match=r"labels-0000\d\.lpqld: the worker that made it was lost 3 times"):
             relabel(teacher, images, spec, tmp_path / "labels", workers=1)
-        assert num_batches(traps) == 3
+        assert 3 <= num_batches(traps) <= 6, "another shard waits at the worker, and has its tries too"
         assert not list((tmp_path / "labels").glob("labels-*"))
 
     def test_an_error_that_stays_is_tried_three_times(self, teacher, images, spec, clean, traps, tmp_path):

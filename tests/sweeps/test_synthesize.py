@@ -112,6 +112,7 @@ class TestSqueeze:
 
 @pytest.fixture(scope="module")
 def recovered(images, teacher, statistics, tmp_path_factory) -> Path:
+    """By two workers; the jobs of one that are compared with it make the same."""
     out = tmp_path_factory.mktemp("recovered") / "out"
     made(teacher, images, statistics, out, workers=2)
     return out
@@ -130,7 +131,7 @@ class TestRecover:
             "images-00000-of-00001.parquet", ABOUT_FILE, SHEETS_FOLDER
         }  # fmt: skip
 
-    def test_a_damaged_batch_is_named_and_made_again_once_it_is_deleted_and_one_worker_makes_what_two_do(
+    def test_a_damaged_batch_is_named_and_made_again_once_it_is_deleted(
         self, recovered, images, teacher, statistics, tmp_path, monkeypatch
     ):
         monkeypatch.setattr("sweeps.synthesize._assemble", lambda *_: None)  # as if killed before
