@@ -28,7 +28,7 @@ SECONDS ?= 300
 fuzz: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
 	for target in payload manifest table batch; do \
-	  PYTHONPATH=. $(BIN)/python tests/fuzz_decoder.py $$target build/fuzz/$$target \
+	  PYTHONPATH=. $(BIN)/python tests/format/fuzz_decoder.py $$target build/fuzz/$$target \
 	    -max_total_time=$(SECONDS) -max_len=6000 -artifact_prefix=build/fuzz/ || exit 1; \
 	done
 

@@ -19,18 +19,15 @@ from label_students import cpu_name, versions
 from real_data import in_place
 from studies import DATA, settings_of
 
-from lpqld.allocator import keep_freed_memory
-from lpqld.dataset import ViewDataset
-from lpqld.evaluation import accuracy
+from lpqld._malloc import keep_freed_memory
 from lpqld.images import ImageSet
 from lpqld.labels import LabelSet
-from lpqld.student import Student
-from lpqld.training import train
-from sweeps.data import Evaluation, open_evaluation
-from sweeps.presets import load_study_config, parse_settings
-from sweeps.result import Accuracy
-from sweeps.study_config import StudyConfig
-from sweeps.study_report import RESULT_FILE, signed, spread
+from lpqld.models import accuracy
+from lpqld.training import Student, ViewDataset, train
+from sweeps.config import StudyConfig, load_study_config, parse_settings
+from sweeps.jobs import Evaluation, open_evaluation
+from sweeps.report import Accuracy
+from sweeps.studies import RESULT_FILE, signed, spread
 
 _STUDY = "expert-epoch"
 

@@ -20,7 +20,7 @@ import torch
 from kept_labels import Kept
 from numpy.typing import NDArray
 
-from lpqld.bitpack import pack, packed_size, unpack
+from lpqld.storage import pack, packed_size, unpack
 
 Symbols = tuple[NDArray[np.integer], NDArray[np.integer]]
 

@@ -33,7 +33,7 @@ from made_labels import finer, from_nothing, rebuilt, statistics
 from numpy.typing import NDArray
 from real_data import DATA
 
-from lpqld.codec import TopK
+from lpqld.codecs import TopK
 
 STEP = 0.25
 SEED = 0

@@ -31,18 +31,11 @@ from PIL import Image
 from real_data import DATA
 from relabel_speed import noise
 
-from lpqld.architectures import build
-from lpqld.dataset import ViewDataset
 from lpqld.images import ImageSet
-from lpqld.labels import Labels
-from lpqld.loss import kl_divergence
-from lpqld.recipe import Recipe
-from lpqld.relabel import Labeler, specify
-from lpqld.shards import decode_shard, encode_shard
-from lpqld.store import write_atomically
-from lpqld.student import Student
-from lpqld.targets import SoftTargets
-from lpqld.teacher import Teacher, TeacherSpec
+from lpqld.labels import Labeler, Labels, decode_shard, encode_shard, specify
+from lpqld.models import Teacher, TeacherSpec, build
+from lpqld.storage import write_atomically
+from lpqld.training import Recipe, SoftTargets, Student, ViewDataset, kl_divergence
 from lpqld.views import ViewRule, Views
 
 _K, _BATCH, _EPOCHS = 50, 100, 3

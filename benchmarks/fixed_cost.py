@@ -8,15 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.architectures import build
-from lpqld.codec import Logits, TopK
-from lpqld.codec.base import dense_ids
-from lpqld.compress import encode
+from lpqld.codecs import Logits, TopK, dense_ids
 from lpqld.images import ImageSet
-from lpqld.labels import Labels
-from lpqld.relabel import specify
-from lpqld.shards import HEADER
-from lpqld.teacher import Teacher, TeacherSpec
+from lpqld.labels import HEADER, Labels, encode, specify
+from lpqld.models import Teacher, TeacherSpec, build
 from lpqld.views import ViewRule
 
 

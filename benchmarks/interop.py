@@ -23,10 +23,10 @@ from PIL import Image
 from real_data import DATA, PLACEHOLDER, in_place
 
 from lpqld.images import ImageSet
-from lpqld.store import write_atomically
-from lpqld.teacher import load_teacher
-from sweeps.result import Accuracy
-from sweeps.study_report import spread
+from lpqld.models import load_teacher
+from lpqld.storage import write_atomically
+from sweeps.report import Accuracy
+from sweeps.studies import spread
 
 _RESULTS = Path(__file__).resolve().parent / "interop"
 _EPOCHS, _IPC = 100, 10

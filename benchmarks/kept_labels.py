@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.codec import Logits
+from lpqld.codecs import Logits
 
 
 @dataclass(frozen=True)

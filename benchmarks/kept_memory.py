@@ -19,8 +19,8 @@ import torch
 from label_students import cpu_name, versions
 from torch.nn import functional
 
-from lpqld.allocator import keep_freed_memory
-from lpqld.architectures import build
+from lpqld._malloc import keep_freed_memory
+from lpqld.models import build
 
 _CLASSES = 200
 _CASES = ("convnet,32,50", "cifar_resnet20,32,50", "tiny_resnet18,64,16", "convnet_d3,32,20", "convnet_d3,32,128")

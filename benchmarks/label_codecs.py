@@ -25,12 +25,10 @@ from label_students import Experiment, described, setup_of, stored, tiny200, tra
 from label_variants import VARIANTS, Variant, named
 from real_data import DATA
 
-from lpqld.codec import Logits
-from lpqld.codec.base import dense_ids
-from lpqld.compress import EncodedLabels
+from lpqld.codecs import Logits, dense_ids
 from lpqld.errors import ConfigError
-from lpqld.fidelity import TEMPERATURES, probabilities
-from lpqld.store import write_atomically
+from lpqld.labels import TEMPERATURES, EncodedLabels, probabilities
+from lpqld.storage import write_atomically
 
 BUDGET = 330_000
 _HERE = Path(__file__).resolve()

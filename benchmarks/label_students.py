@@ -17,20 +17,12 @@ import numpy as np
 import torch
 from label_variants import Variant
 
-from lpqld.budget import fill_budget
-from lpqld.codec import Codec, Dense, Logits, LowRank
-from lpqld.codec.base import dense_ids
-from lpqld.compress import EncodedLabels, encode
-from lpqld.dataset import ViewDataset
-from lpqld.evaluation import accuracy
+from lpqld.codecs import Codec, Dense, Logits, LowRank, dense_ids
 from lpqld.images import ImageSet
-from lpqld.labels import Labels
-from lpqld.recipe import Recipe
-from lpqld.relabel import Labeler, specify
-from lpqld.store import canonical_json, fingerprint, write_atomically
-from lpqld.student import Student
-from lpqld.teacher import Teacher, load_teacher
-from lpqld.training import train
+from lpqld.labels import EncodedLabels, Labeler, Labels, encode, fill_budget, specify
+from lpqld.models import Teacher, accuracy, load_teacher
+from lpqld.storage import canonical_json, fingerprint, write_atomically
+from lpqld.training import Recipe, Student, ViewDataset, train
 from lpqld.views import ViewRule
 
 IMAGES_PER_CLASS, SIZE, VIEWS_PER_IMAGE = 10, 32, 30

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lpqld.codec import Codec, Dense, Logits, LowRank, TopK, codec_for
+from lpqld.codecs import Codec, Dense, Logits, LowRank, TopK, codec_for
 
 _PILOT_VIEWS = 2048
 

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 from ray import cloudpickle
 
-from sweeps.shard_pool import run_shards
+from sweeps.cluster import run_shards
 
 # Workers get the code itself: they import neither this nor torch.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from relabel_speed import noise
 
-from lpqld.render import render
-from lpqld.render_pil import render_as_pillow
-from lpqld.views import ViewRule, Views
+from lpqld.views import ViewRule, Views, render, render_as_pillow
 
 
 def main() -> None:

@@ -27,23 +27,15 @@ from label_students import cpu_name, master_labels, versions
 from matplotlib.figure import Figure
 from real_data import DATA
 
-from lpqld.dataset import ViewDataset
-from lpqld.diversity import within_class_similarity
-from lpqld.evaluation import accuracy
-from lpqld.fit import fit_teacher
-from lpqld.images import ImageSet
+from lpqld.distill import RecoverRecipe, within_class_similarity
+from lpqld.images import ImageSet, TrainingImages
 from lpqld.labels import Labels
-from lpqld.recipe import Recipe
-from lpqld.recover_recipe import RecoverRecipe
-from lpqld.store import write_atomically
-from lpqld.student import Student
-from lpqld.teacher import Teacher, load_teacher, save_teacher
-from lpqld.training import train
-from lpqld.training_images import TrainingImages
+from lpqld.models import Teacher, accuracy, fit_teacher, load_teacher, save_teacher
+from lpqld.storage import write_atomically
+from lpqld.training import Recipe, Student, ViewDataset, train
 from lpqld.views import ViewRule
 from sweeps.cluster import cluster, num_gpus, use_assigned_resources
-from sweeps.recover_job import RecoverJob
-from sweeps.synthesize import synthesize
+from sweeps.jobs import RecoverJob, synthesize
 
 _CPU = torch.device("cpu")
 KINDS, LABELS = ("class", "cross", "real"), {"all": 1, "1-40": 40}

@@ -15,11 +15,9 @@ from pathlib import Path
 import torch
 from recover import CASES
 
-from lpqld.recover import Recoverer, batches_of
-from lpqld.recover_recipe import RecoverRecipe
-from lpqld.squeeze import squeeze
-from lpqld.teacher import Teacher
-from lpqld.training_images import TrainingImages
+from lpqld.distill import Recoverer, RecoverRecipe, batches_of, squeeze
+from lpqld.images import TrainingImages
+from lpqld.models import Teacher
 
 CROPS, WEIGHTS = (0.08, 0.25, 0.5), (0.05, 0.01, 0.005, 0.002)
 _SIZE, _CPU = 32, torch.device("cpu")

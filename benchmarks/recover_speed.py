@@ -25,12 +25,8 @@ import torch.nn.functional as F
 from label_students import cpu_name, versions
 from relabel_speed import timed
 
-from lpqld.architectures import build
-from lpqld.precision import slower_in_bfloat16, uses_bfloat16
-from lpqld.recover import Batch, Recoverer, batches_of
-from lpqld.recover_recipe import RecoverRecipe
-from lpqld.squeeze import ClassStatistics
-from lpqld.teacher import Teacher, TeacherSpec, choose_device
+from lpqld.distill import Batch, ClassStatistics, Recoverer, RecoverRecipe, batches_of
+from lpqld.models import Teacher, TeacherSpec, build, choose_device, slower_in_bfloat16, uses_bfloat16
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,10 @@ import torch
 from label_students import cpu_name, versions
 from real_data import DATA
 
-from lpqld.architectures import build
 from lpqld.images import ImageSet
-from lpqld.relabel import Labeler, specify
-from lpqld.shards import encode_shard
-from lpqld.store import write_atomically
-from lpqld.teacher import Teacher, TeacherSpec, load_teacher
+from lpqld.labels import Labeler, encode_shard, specify
+from lpqld.models import Teacher, TeacherSpec, build, load_teacher
+from lpqld.storage import write_atomically
 from lpqld.views import ViewRule, Views
 from sweeps.cluster import cluster
 

@@ -25,19 +25,14 @@ import torch
 import yaml
 from made_up_workers import grow, simulate
 
-from lpqld.architectures import build
-from lpqld.codec import Dense
+from lpqld.codecs import Dense
 from lpqld.images import ImageSet
-from lpqld.manifest import Manifest
-from lpqld.references import ImagesRef
-from lpqld.relabel import Labeler, shard_size, specify
-from lpqld.shards import Shard, shard_file
-from lpqld.spec import LabelSpec
-from lpqld.store import write_atomically
-from lpqld.teacher import Teacher, TeacherSpec
+from lpqld.labels import ImagesRef, Labeler, LabelSpec, Manifest, Shard, shard_file, shard_size, specify
+from lpqld.models import Teacher, TeacherSpec, build
+from lpqld.storage import write_atomically
 from lpqld.views import ViewRule
 from sweeps.cluster import cluster
-from sweeps.relabel import relabel
+from sweeps.jobs import relabel
 
 PARTS = ("workers", "overhead", "simulate", "driver")
 CLASSES, SIZE, BATCH = 200, 64, 100
@@ -244,7 +239,7 @@ def manifest_bytes(shards: int) -> dict[str, Any]:
 
 
 def resnet18_reference() -> Any:
-    from lpqld.references import TeacherRef
+    from lpqld.labels import TeacherRef
 
     return TeacherRef.of(TeacherSpec("resnet18", CLASSES, SIZE), "0" * 64)
 

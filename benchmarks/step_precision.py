@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from label_students import cpu_name, versions
 
-from lpqld.architectures import build
+from lpqld.models import build
 
 _CLASSES = 200
 _CASES = (

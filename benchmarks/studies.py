@@ -21,8 +21,8 @@ from real_data import DATA as FOLDER
 from real_data import PLACEHOLDER
 from study_tables import pivot
 
-from lpqld.store import write_atomically
-from sweeps.study_cases import STUDIES
+from lpqld.storage import write_atomically
+from sweeps.studies import STUDIES
 
 _RESULTS = Path(__file__).resolve().parent / "studies"
 _STUDENT = {

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sweeps.result import Accuracy
-from sweeps.study_cases import Case
-from sweeps.study_report import signed, spread
+from sweeps.report import Accuracy
+from sweeps.studies import Case, signed, spread
 
 
 def pivot(study: Mapping[str, Any]) -> str:

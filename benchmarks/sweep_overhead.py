@@ -25,25 +25,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import ray
 import torch
 
-from lpqld.codec import Dense, Logits
-from lpqld.compress import encode
-from lpqld.dataset import ViewDataset
-from lpqld.evaluation import accuracy
-from lpqld.fit import fit_teacher
+from lpqld.codecs import Dense, Logits
 from lpqld.images import ImageSet
-from lpqld.labels import Labels
-from lpqld.recipe import Recipe
-from lpqld.relabel import Labeler, specify
-from lpqld.student import Student
-from lpqld.teacher import Teacher
-from lpqld.training import train
+from lpqld.labels import Labeler, Labels, encode, specify
+from lpqld.models import Teacher, accuracy, fit_teacher
+from lpqld.training import Recipe, Student, ViewDataset, train
 from lpqld.views import ViewRule
-from sweeps.choice import Shared, choose_labels
+from sweeps.cluster import TrialResources
 from sweeps.config import PaperConfig, SearchConfig
-from sweeps.resources import TrialResources
-from sweeps.search import confirm, search
-from sweeps.spaces import spaces_for
-from sweeps.trial import TrialResult, epochs_between_rungs
+from sweeps.search import Shared, TrialResult, choose_labels, confirm, epochs_between_rungs, search, spaces_for
 
 _CPU = torch.device("cpu")
 _BUDGET = 12_000

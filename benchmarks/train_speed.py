@@ -24,19 +24,19 @@ import torch.nn.functional as F
 from label_students import cpu_name, versions
 from relabel_speed import noise
 
-from lpqld.architectures import build
-from lpqld.calibration import CalibrationPlan, fit_on_views
-from lpqld.codec import Logits, TopK
-from lpqld.dataset import ViewDataset
-from lpqld.evaluation import accuracy
-from lpqld.labels import Labels
-from lpqld.loss import kl_divergence
-from lpqld.optimizer import make_optimizer
-from lpqld.recipe import Recipe
-from lpqld.relabel import specify
-from lpqld.student import Student
-from lpqld.teacher import Teacher, TeacherSpec
-from lpqld.training import train
+from lpqld.codecs import Logits, TopK
+from lpqld.labels import Labels, specify
+from lpqld.models import Teacher, TeacherSpec, accuracy, build
+from lpqld.training import (
+    CalibrationPlan,
+    Recipe,
+    Student,
+    ViewDataset,
+    fit_on_views,
+    kl_divergence,
+    make_optimizer,
+    train,
+)
 from lpqld.views import ViewRule
 
 _K, _TEMPERATURE, _CALIBRATED_IMAGES, _EVALUATED_IMAGES = 10, 4.0, 2000, 200

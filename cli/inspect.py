@@ -8,8 +8,8 @@ import typer
 from cli import options
 from cli.labels import describe, facts
 from cli.output import Answer, command
+from lpqld.byte_sizes import format_bytes
 from lpqld.errors import ConfigError, DataError
-from lpqld.sizes import format_bytes
 
 LabelsArgument = Annotated[str, typer.Argument(metavar="LABELS", help="A label set: a path or a URI.")]
 OptionalTeacher = Annotated[Path | None, typer.Option("--teacher", help="Teacher checkpoint.")]
@@ -24,7 +24,7 @@ def _open_teacher(
     mean: str | None,
     std: str | None,
 ) -> Any:
-    from lpqld.ensemble import load_teachers
+    from lpqld.models import load_teachers
 
     return load_teachers(
         path,
@@ -53,8 +53,8 @@ def inspect(
 
     Label sets: fidelity --against another. Image sets: diversity and accuracy as a --teacher sees them.
     """
-    from lpqld.location import location
-    from lpqld.manifest import MANIFEST_FILE
+    from lpqld.labels import MANIFEST_FILE
+    from lpqld.storage import location
 
     if (location(path) / MANIFEST_FILE).is_file():
         return _inspect_labels(path, against)
@@ -64,8 +64,7 @@ def inspect(
 
 
 def _inspect_labels(path: str, against: str | None) -> Answer:
-    from lpqld.fidelity import entropy, total_variation
-    from lpqld.labels import LabelSet
+    from lpqld.labels import LabelSet, entropy, total_variation
 
     label_set = LabelSet.open(path)
     document = {
@@ -97,10 +96,9 @@ def _inspect_images(
     mean: str | None,
     std: str | None,
 ) -> Answer:
-    from lpqld.diversity import within_class_similarity
-    from lpqld.evaluation import accuracy
+    from lpqld.distill import within_class_similarity
     from lpqld.images import ImageSet
-    from lpqld.teacher import choose_device
+    from lpqld.models import accuracy, choose_device
 
     images = ImageSet.open(path, size=size)
     counts = images.labels.bincount(minlength=images.num_classes)
@@ -140,10 +138,9 @@ def verify(
 
     Recomputed labels may differ by rounding; more than one step is an error.
     """
-    from lpqld.fidelity import largest_difference
     from lpqld.images import ImageSet
-    from lpqld.labels import LabelSet
-    from lpqld.teacher import choose_device
+    from lpqld.labels import LabelSet, largest_difference
+    from lpqld.models import choose_device
 
     if (images is None) != (teacher is None):
         raise ConfigError("recomputing labels needs both --images and --teacher")

@@ -8,8 +8,8 @@ import typer
 from cli import options
 from cli.labels import describe, facts
 from cli.output import Answer, Reporter, command
+from lpqld.byte_sizes import format_bytes
 from lpqld.errors import ConfigError
-from lpqld.sizes import format_bytes
 
 FORMATS = ("fkd", "images", "tensors")
 
@@ -76,13 +76,11 @@ def import_(
             raise ConfigError("--format fkd needs --images, those that the labels were made for")
         return _import_fkd(Path(source), images, out, size, sampler_seed)
 
-    from lpqld.classes import few, read_names, timm_names
-    from lpqld.images import ImageSet
-    from lpqld.import_images import check_class_order, named, of_tensors
-    from lpqld.import_images import soft_labels as as_label_set
-    from lpqld.location import location
-    from lpqld.tensor_images import read_tensors
-    from sweeps.data import open_teacher_for
+    from lpqld.images import ImageSet, few, read_names, timm_names
+    from lpqld.interop import check_class_order, named, of_tensors, read_tensors
+    from lpqld.interop import soft_labels as as_label_set
+    from lpqld.storage import location
+    from sweeps.jobs import open_teacher_for
 
     document: dict[str, Any] = {"path": out}
     soft = None
@@ -123,10 +121,9 @@ def import_(
 
 
 def _import_fkd(source: Path, images: str, out: str, size: int | None, sampler_seed: int) -> Answer:
-    from lpqld.classes import few
-    from lpqld.fkd_import import import_fkd
-    from lpqld.images import ImageSet
-    from lpqld.location import location
+    from lpqld.images import ImageSet, few
+    from lpqld.interop import import_fkd
+    from lpqld.storage import location
 
     opened = ImageSet.open(images, size=size)
     with Reporter() as reporter:

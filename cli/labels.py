@@ -8,8 +8,8 @@ from rich.table import Table
 
 from cli import options
 from cli.output import Answer, Reporter, command
+from lpqld.byte_sizes import format_bytes, parse_size
 from lpqld.errors import ConfigError
-from lpqld.sizes import format_bytes, parse_size
 
 K = Annotated[
     int | None, typer.Option("--k", min=1, help="Classes kept per label; default: all. Of lowrank: directions.")
@@ -95,15 +95,14 @@ def relabel(
 
     lpqld relabel --images digits:train --ipc 10 --teacher teacher.safetensors --views 300 --preset digits --out labels
     """
-    from lpqld.location import location
-    from lpqld.memory import parse_memory
-    from lpqld.relabel import specify
-    from lpqld.teacher import choose_device
+    from lpqld.images import parse_memory
+    from lpqld.labels import specify
+    from lpqld.models import choose_device
+    from lpqld.storage import location
     from sweeps.cluster import cluster, object_store_for
-    from sweeps.config import ImagesConfig, ViewsConfig
-    from sweeps.data import open_images, open_teacher
-    from sweeps.presets import load_config
-    from sweeps.relabel import relabel as run
+    from sweeps.config import ImagesConfig, ViewsConfig, load_config
+    from sweeps.jobs import open_images, open_teacher
+    from sweeps.jobs import relabel as run
 
     rule = (ViewsConfig() if preset is None else load_config(preset).views).rule()
     memory = parse_memory(image_memory)
@@ -174,10 +173,7 @@ def compress(
 
     lpqld compress labels sure --budget 50KB --select confidence
     """
-    from lpqld.budget import fill_budget
-    from lpqld.compress import encode, keep_share, smaller_codec
-    from lpqld.labels import LabelSet
-    from lpqld.select import reordered
+    from lpqld.labels import LabelSet, encode, fill_budget, keep_share, reordered, smaller_codec
 
     if prune_ratio is not None and budget is not None:
         raise ConfigError("--prune-ratio and --budget both say how many views to keep; pass one of them")

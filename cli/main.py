@@ -8,7 +8,7 @@ import typer
 
 from cli import inspect, interop, labels, results, study, sweep, synthesize, train
 from cli.output import INTERRUPTED
-from lpqld.allocator import keep_freed_memory
+from lpqld._malloc import keep_freed_memory
 from lpqld.version import __version__
 
 app = typer.Typer(

@@ -19,7 +19,7 @@ IMAGES_HELP = (
 
 # What may be a URI is text: a Path would lose a slash of it.
 def _local(root: Path) -> Path:
-    from lpqld.location import check_local
+    from lpqld.storage import check_local
 
     try:
         check_local(root)

@@ -7,8 +7,8 @@ import typer
 
 from cli import options
 from cli.output import Answer, Reporter, command
+from lpqld.byte_sizes import format_bytes, parse_size
 from lpqld.errors import ConfigError
-from lpqld.sizes import format_bytes, parse_size
 
 if TYPE_CHECKING:
     from sweeps.export import How
@@ -25,8 +25,7 @@ def pareto(
     root: options.Root = Path("runs"),
 ) -> Answer:
     """The front of a finished sweep: a table here, and as CSV and PNG in a folder."""
-    from sweeps.report import records, text_table, write_report
-    from sweeps.result import load_result
+    from sweeps.report import load_result, records, text_table, write_report
 
     result = load_result(root, experiment)
     folder = out or root / experiment / "report"
@@ -71,11 +70,11 @@ def export(
 
     lpqld export imported-labels --format fkd --out for-the-reference
     """
-    from lpqld.location import location
-    from lpqld.manifest import MANIFEST_FILE
+    from lpqld.labels import MANIFEST_FILE
+    from lpqld.storage import location
     from sweeps.export import How, choose_points
     from sweeps.export import export as run
-    from sweeps.result import load_result
+    from sweeps.report import load_result
 
     how = How(layout, with_images, licence)
     if (location(experiment) / MANIFEST_FILE).is_file():
@@ -130,7 +129,7 @@ def ui(
     host: Annotated[str, typer.Option("--host", help="Interface to listen on.")] = "127.0.0.1",
 ) -> Answer:
     """Serve MLflow's web UI of these results until Ctrl-C."""
-    from sweeps.ui import serve
+    from sweeps.tracking import serve
 
     with Reporter() as reporter:
         exit_code = serve(root, port, host, announce=lambda url: reporter.say(f"{url} (Ctrl-C stops it)"))

@@ -9,7 +9,7 @@ from cli import options
 from cli.output import Answer, Reporter, command
 from lpqld.errors import ConfigError
 
-# Known to help without loading what runs them; a test compares them with `sweeps.study_cases.STUDIES`.
+# Known to help without loading what runs them; a test compares them with `sweeps.studies.cases.STUDIES`.
 NAMES = ("expert-epoch", "temperature", "ensemble", "swap", "entropy", "zero-shot", "scaling", "hard")
 _SETTING_OF = {
     "images": "images",
@@ -75,9 +75,8 @@ def study(
     lpqld study expert-epoch --images digits:train --eval digits:test --val digits:val
     """
     from sweeps.cluster import cluster
-    from sweeps.presets import load_study_config, parse_settings
-    from sweeps.study_record import study_recorded
-    from sweeps.study_report import FIGURE_FILE, document, markdown
+    from sweeps.config import load_study_config, parse_settings
+    from sweeps.studies import FIGURE_FILE, document, markdown, study_recorded
 
     if name not in NAMES:
         raise ConfigError(f"no study {name!r}: expected {', '.join(NAMES)}")

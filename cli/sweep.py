@@ -10,11 +10,11 @@ from rich.table import Table
 
 from cli import options
 from cli.output import Answer, Reporter, command
-from lpqld.sizes import format_bytes
+from lpqld.byte_sizes import format_bytes
 
 
 def _complete_preset(incomplete: str) -> list[str]:
-    # Not sweeps.presets.preset_names: a Tab must not wait for torch.
+    # Not sweeps.config.load.preset_names: a Tab must not wait for torch.
     files = (resources.files("sweeps") / "presets").iterdir()
     names = sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
     return [name for name in names if name.startswith(incomplete)]
@@ -75,7 +75,7 @@ _SETTING_OF = {
 
 def _settings(assignments: list[str] | None, **options_given: Any) -> dict[str, Any]:
     """Options as dotted settings; `--set` comes first, so that an option wins over it."""
-    from sweeps.presets import parse_settings
+    from sweeps.config import parse_settings
 
     settings = parse_settings(assignments or [])
     given = {key: value for key, value in options_given.items() if value is not None}
@@ -115,7 +115,7 @@ def sweep(
 
     Interrupted, the same command goes on where it stopped. Try `lpqld sweep digits`: it needs no data.
     """
-    from sweeps.presets import load_config
+    from sweeps.config import load_config
     from sweeps.report import text_table
     from sweeps.sweep import run_sweep
 
@@ -147,7 +147,7 @@ def sweep(
 
 def _next_lines(config: Any, result: Any, root: Path) -> str:
     """The exact commands to type next."""
-    from sweeps.sweep_images import images_source
+    from sweeps.jobs import images_source
 
     best = max(result.points, key=lambda point: (point.on_front, point.val_accuracy))
     at_root = "" if root == Path("runs") else f" --root {root}"
@@ -166,7 +166,7 @@ def _next_lines(config: Any, result: Any, root: Path) -> str:
 @command
 def presets() -> Answer:
     """List the presets."""
-    from sweeps.presets import load_config, preset_names
+    from sweeps.config import load_config, preset_names
 
     table = Table(box=None, pad_edge=False)
     for column in ("preset", "classes", "side", "budgets", "what"):
@@ -207,8 +207,8 @@ def plan(
 
     Rates are measured for a few seconds on this machine; without --images, the bytes of images are estimated.
     """
+    from sweeps.config import load_config
     from sweeps.plan import make_plan
-    from sweeps.presets import load_config
 
     del root  # a plan stores nothing; the option is there so that a sweep's line can be planned as it is
     settings = _settings(
@@ -240,7 +240,7 @@ def _recover_rows(made: Any) -> dict[str, str]:
 
 
 def _plan_text(made: Any) -> Group:
-    from lpqld.memory import memory_words
+    from lpqld.images import memory_words
 
     estimated = " (estimated)" if made.image_bytes_are_estimated else ""
     facts = Table(box=None, show_header=False, pad_edge=False)

@@ -8,8 +8,8 @@ import typer
 from cli import options
 from cli.labels import facts
 from cli.output import Answer, Reporter, command
+from lpqld.byte_sizes import format_bytes
 from lpqld.errors import ConfigError
-from lpqld.sizes import format_bytes
 
 
 @command
@@ -68,19 +68,20 @@ def synthesize(
 
     lpqld synthesize --images train/ --teacher resnet18.pth --arch resnet18 --preset in1k --ipc 10 --out distilled
     """
-    from lpqld.image_codec import Encoding
-    from lpqld.images import ImageSet
-    from lpqld.location import location
-    from lpqld.recover_recipe import RecoverRecipe
-    from lpqld.training_images import TrainingImages
+    from lpqld.distill import RecoverRecipe
+    from lpqld.images import Encoding, ImageSet, TrainingImages
+    from lpqld.storage import location
     from sweeps.cluster import cluster, object_store_for
-    from sweeps.data import open_teacher_for
-    from sweeps.experiment import Experiment
-    from sweeps.presets import load_config
-    from sweeps.recover_job import RecoverJob
-    from sweeps.recover_record import EXPERIMENT, synthesize_recorded
-    from sweeps.sweep_images import STATISTICS_FOLDER
-    from sweeps.synthesize import SHEETS_FOLDER
+    from sweeps.config import load_config
+    from sweeps.jobs import (
+        EXPERIMENT,
+        SHEETS_FOLDER,
+        STATISTICS_FOLDER,
+        RecoverJob,
+        open_teacher_for,
+        synthesize_recorded,
+    )
+    from sweeps.tracking import Experiment
 
     given = {
         "mode": mode,
@@ -140,7 +141,7 @@ def _recover_settings(assignments: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: another setting.
     """
-    from sweeps.presets import parse_settings
+    from sweeps.config import parse_settings
 
     settings = parse_settings(assignments)
     others = [key for key in settings if not key.startswith("recover.")]

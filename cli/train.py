@@ -91,11 +91,10 @@ def train(
     """
     from lpqld.images import ImageSet
     from lpqld.labels import LabelSet
-    from lpqld.recipe import Recipe
-    from lpqld.training import Compile
+    from lpqld.training import Compile, Recipe
     from sweeps.cluster import cluster, object_store_for
-    from sweeps.result import Accuracy
-    from sweeps.training import train_students
+    from sweeps.jobs import train_students
+    from sweeps.report import Accuracy
 
     if compile_ not in get_args(Compile):
         raise ConfigError(f"--compile {compile_}: expected {', '.join(get_args(Compile))}")
@@ -196,10 +195,10 @@ def fit(
     lpqld teacher fit --images digits:train --eval digits:test --arch convnet --keep-at log:8 --seeds 4 --out
     experts/digits.safetensors
     """
-    from lpqld.fit import epochs_to_keep
     from lpqld.images import ImageSet
-    from sweeps.experts import Fit, fit_experts, seed_path
-    from sweeps.result import Accuracy
+    from lpqld.models import epochs_to_keep
+    from sweeps.jobs import Fit, fit_experts, seed_path
+    from sweeps.report import Accuracy
 
     target = out or root / f"teacher-{arch}.safetensors"
     if target.suffix != ".safetensors":
@@ -228,8 +227,7 @@ def fit(
         return Answer({"accuracy": vars(accuracy), "experts": [vars(expert) for expert in experts]}, text)
     (found,) = experts
     if save is not None:
-        from lpqld.model_files import save_model
-        from lpqld.teacher import load_teacher
+        from lpqld.models import load_teacher, save_model
 
         fitted = load_teacher(target, image_class_names=opened.class_names)
         save_model(save, fitted.model, fitted.spec)

@@ -7,20 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lpqld.byte_sizes import format_bytes
 from lpqld.errors import ConfigError, DataError
-from lpqld.fkd_export import export_fkd
 from lpqld.images import ImageSet
+from lpqld.interop import export_fkd
 from lpqld.labels import LabelSet
-from lpqld.location import Location, RemotePath, location
-from lpqld.sizes import format_bytes
-from lpqld.store import read_json, write_atomically
+from lpqld.storage import Location, RemotePath, location, read_json, write_atomically
 from lpqld.views import Views
 from sweeps.config import SweepConfig
-from sweeps.data import open_images
-from sweeps.folder import CONFIG_FILE, REPORT_FOLDER
-from sweeps.hub_export import FIGURE_FILE, Origin, write_data_set
-from sweeps.result import Point, SweepResult
-from sweeps.sweep_images import images_source
+from sweeps.jobs import images_source, open_images
+from sweeps.report import FIGURE_FILE, Origin, Point, SweepResult, write_data_set
+from sweeps.search import CONFIG_FILE, REPORT_FOLDER
 
 FORMATS = ("lpqld", "parquet", "fkd")
 

@@ -6,20 +6,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from lpqld.architectures import build
-from lpqld.ensemble import teacher_files
-from lpqld.image_sources import count_source
-from lpqld.loss import kl_divergence
-from lpqld.memory import ImageMemory, choose_memory, free_device_bytes, free_host_bytes
-from lpqld.relabel import shard_size
-from lpqld.student import Student
-from lpqld.targets import SoftTargets
-from lpqld.teacher import choose_device
+from lpqld.images import ImageMemory, choose_memory, count_source, free_device_bytes, free_host_bytes
+from lpqld.labels import shard_size
+from lpqld.models import build, choose_device, teacher_files
+from lpqld.training import SoftTargets, Student, kl_divergence
 from sweeps.config import SweepConfig
-from sweeps.data import open_images
-from sweeps.experts import trajectory
-from sweeps.recover_plan import RecoverPlan, plan_recover
-from sweeps.timing import seconds_per_call
+from sweeps.jobs import RecoverPlan, open_images, plan_recover, seconds_per_call, trajectory
 
 _MEASURE_SECONDS = 1.5
 _JPEG_BYTES_PER_PIXEL = 0.3  # ImageNet photos at 224 px, quality 75 or so

@@ -13,32 +13,44 @@ from typing import Any
 import ray
 import torch
 
-from lpqld.architectures import build
-from lpqld.evaluation import accuracy
+from lpqld.byte_sizes import format_bytes
 from lpqld.images import ImageSet
-from lpqld.sizes import format_bytes
-from lpqld.store import canonical_json, fingerprint, write_atomically
-from lpqld.teacher import Teacher, choose_device
-from sweeps.baselines import baselines
-from sweeps.choice import Choice, Shared, all_label_bytes, encode_chosen
-from sweeps.cluster import cluster
+from lpqld.models import Teacher, accuracy, build, choose_device
+from lpqld.storage import canonical_json, fingerprint, write_atomically
+from sweeps.cluster import cluster, trial_resources
 from sweeps.config import SweepConfig
-from sweeps.contact_sheet import side_by_side
-from sweeps.data import check_classes, fit_or_open_teacher, open_evaluation
-from sweeps.experiment import Experiment
-from sweeps.folder import REPORT_FOLDER, SECONDS_FILE, Clock, claimed
-from sweeps.master import LABELS_FOLDER, make_master
-from sweeps.palette import png
-from sweeps.report import IMAGES_FILE, TEMPERATURES_FILE, mark_front, write_report
-from sweeps.resources import trial_resources
-from sweeps.result import Accuracy, Point, SweepResult
-from sweeps.search import confirm, search
-from sweeps.shared import masters_by_epoch, object_store_bytes, shared_of
-from sweeps.spaces import spaces_for
-from sweeps.sweep_images import make_images
-from sweeps.temperature_figure import temperature_figure
-from sweeps.tracking import Tracker
-from sweeps.trial import TrialResult
+from sweeps.jobs import LABELS_FOLDER, check_classes, fit_or_open_teacher, make_images, make_master, open_evaluation
+from sweeps.report import (
+    IMAGES_FILE,
+    TEMPERATURES_FILE,
+    Accuracy,
+    Point,
+    SweepResult,
+    mark_front,
+    png,
+    side_by_side,
+    temperature_figure,
+    write_report,
+)
+from sweeps.search import (
+    REPORT_FOLDER,
+    SECONDS_FILE,
+    Choice,
+    Clock,
+    Shared,
+    TrialResult,
+    all_label_bytes,
+    baselines,
+    claimed,
+    confirm,
+    encode_chosen,
+    masters_by_epoch,
+    object_store_bytes,
+    search,
+    shared_of,
+    spaces_for,
+)
+from sweeps.tracking import Experiment, Tracker
 
 _PACKAGES = ("lpqld", "torch", "timm", "ray", "mlflow", "optuna", "pyarrow", "numpy")
 

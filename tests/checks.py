@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lpqld.codec import Codec, Dense, Logits
-from lpqld.codec.base import dense_ids
-from lpqld.images import ImageSet
-from lpqld.labels import Labels
-from lpqld.references import ImagesRef, TeacherRef
-from lpqld.spec import LabelSpec
-from lpqld.teacher_spec import TeacherSpec
-from lpqld.views import ViewRule
+from lpqld.codecs.base import Codec, Logits, dense_ids
+from lpqld.codecs.dense import Dense
+from lpqld.images.image_set import ImageSet
+from lpqld.labels.label_set import Labels
+from lpqld.labels.provenance import ImagesRef, TeacherRef
+from lpqld.labels.spec import LabelSpec
+from lpqld.models.teacher_spec import TeacherSpec
+from lpqld.views.drawn import ViewRule
 
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
 

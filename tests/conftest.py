@@ -182,16 +182,17 @@ def small_shared() -> Any:
     """What trials read, small: 30 digits with 40 views each, labelled by a teacher of three epochs."""
     import torch
 
-    from lpqld.codec import Dense, Logits
-    from lpqld.compress import encode
-    from lpqld.fit import fit_teacher
-    from lpqld.images import ImageSet
-    from lpqld.labels import Labels
-    from lpqld.recipe import Recipe
-    from lpqld.relabel import Labeler, specify
-    from lpqld.teacher import Teacher
-    from lpqld.views import ViewRule
-    from sweeps.choice import Shared
+    from lpqld.codecs.base import Logits
+    from lpqld.codecs.dense import Dense
+    from lpqld.images.image_set import ImageSet
+    from lpqld.labels.compress import encode
+    from lpqld.labels.label_set import Labels
+    from lpqld.labels.relabel import Labeler, specify
+    from lpqld.models.fit import fit_teacher
+    from lpqld.models.teacher import Teacher
+    from lpqld.training.recipe import Recipe
+    from lpqld.views.drawn import ViewRule
+    from sweeps.search.choice import Shared
 
     device, rule = torch.device("cpu"), ViewRule(crop_scale=(0.6, 1.0), flip=False)
     train = ImageSet.open("digits:train")

@@ -1,23 +1,57 @@
-"""cli -> sweeps -> lpqld, one way; and importing does nothing but define."""
+"""Imports point one way, between packages and rooms, through what rooms offer; importing does nothing but define."""
 
 import ast
+import importlib
 import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from lpqld._lazy import offered_names
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGES = ("lpqld", "sweeps", "cli")
 FILES = sorted(path for package in PACKAGES for path in (CHECKOUT / package).rglob("*.py"))
+# What uses the library as anyone does.
+OUTSIDE = sorted(path for folder in ("benchmarks", "docs") for path in (CHECKOUT / folder).rglob("*.py"))
 # What each package must not import, anywhere: at the top, inside functions, or for type checking.
 FORBIDDEN = {
     "lpqld": {"sweeps", "cli", "ray", "mlflow", "optuna", "typer", "plotly", "rich"},
     "sweeps": {"cli", "typer"},
     "cli": {"ray", "mlflow", "optuna"},
 }
+
+# What each room may import beside the modules that lie next to the rooms; docs/architecture.md says the same.
+_ABOVE = ("storage", "codecs", "images", "views", "models")
+ROOMS = {
+    "lpqld": {
+        "storage": (),
+        "codecs": (),
+        "images": ("storage",),
+        "views": ("storage", "images"),
+        "models": ("storage", "images"),
+        "labels": _ABOVE,
+        "training": (*_ABOVE, "labels"),
+        "distill": ("storage", "images", "views", "models"),
+        "interop": (*_ABOVE, "labels"),
+    },
+    "sweeps": {
+        "config": (),
+        "report": (),
+        "cluster": ("config",),
+        "tracking": ("report",),
+        "jobs": ("config", "cluster", "report", "tracking"),
+        "search": ("config", "cluster", "jobs", "report"),
+        "studies": ("config", "cluster", "jobs", "report", "tracking"),
+    },
+}
+# Modules beside the rooms: the library's are for all, the platform's doors are above its rooms.
+BESIDE = {"lpqld": {"_lazy", "_malloc", "_numba", "byte_sizes", "counter_random", "errors", "version"}, "sweeps": set()}
+DOORS = {"sweep", "plan", "export"}
 
 # Imports every module while it watches what our own code does meanwhile.
 WATCH = """
@@ -82,6 +116,120 @@ def imported(path: Path) -> set[str]:
 def test_imports_point_one_way(path):
     package = path.relative_to(CHECKOUT).parts[0]
     assert not imported(path) & FORBIDDEN[package]
+
+
+def room_of(module: str) -> str | None:
+    """`labels` of `lpqld.labels.shards`; None of what is in no room."""
+    package, _, rest = module.partition(".")
+    room = rest.partition(".")[0]
+    return room if room in ROOMS.get(package, ()) else None
+
+
+def imports_of(path: Path) -> list[tuple[str, str]]:
+    """Every module of ours that a file imports from, with the name that it takes; "" for the module itself."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found += [(node.module, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names]
+    return [(module, name) for module, name in found if module.partition(".")[0] in PACKAGES]
+
+
+def wrong_imports(module: str, imports: list[tuple[str, str]]) -> list[str]:
+    """What `module` must not import: a room that lies above or beside its own, or what a room does not offer."""
+    package, room = module.partition(".")[0], room_of(module)
+    wrong = []
+    for target, name in imports:
+        other_package, other = target.partition(".")[0], room_of(target)
+        same_package = package == other_package
+        if other is None:
+            if same_package and room is not None and target.partition(".")[2] not in BESIDE[package]:
+                wrong.append(f"{target}: rooms do not import it")
+        elif same_package and other == room:
+            continue
+        elif same_package and room is not None and other not in ROOMS[package][room]:
+            wrong.append(f"{target}: {package}/{room} may not import {other}")
+        elif target != f"{other_package}.{other}" or name not in offers(target):
+            wrong.append(f"{target}: {name} is not among what {other_package}/{other} offers")
+    return wrong
+
+
+@cache
+def offers(room: str) -> dict[str, str]:
+    """The names that a room's `__init__` offers, with the modules that define them."""
+    return offered_names(room, str(CHECKOUT.joinpath(*room.split("."), "__init__.py")))
+
+
+@pytest.mark.parametrize("path", [*FILES, *OUTSIDE], ids=module_name)
+def test_rooms_are_entered_by_their_doors_and_in_one_direction(path):
+    if path.name == "__init__.py" and path.parent.parent == CHECKOUT / path.relative_to(CHECKOUT).parts[0]:
+        return  # what a room offers is tested below
+    module = module_name(path)
+    assert not wrong_imports(module if module.partition(".")[0] in PACKAGES else "elsewhere", imports_of(path))
+
+
+@pytest.mark.parametrize(
+    ("module", "target", "name"),
+    [
+        ("lpqld.images.hub", "lpqld.labels", "LabelSet"),  # upwards
+        ("lpqld.training.loop", "lpqld.distill", "RecoverRecipe"),  # sideways
+        ("lpqld.training.loop", "lpqld.labels.label_set", "LabelSet"),  # past the door
+        ("cli.train", "lpqld.training", "nothing_of_that_name"),
+        ("sweeps.config.sweep", "sweeps.sweep", "run_sweep"),  # a door
+        ("sweeps.sweep", "sweeps.search.run", "search"),
+        ("elsewhere", "lpqld.codecs.topk", "TopK"),
+    ],
+)
+def test_the_first_wrong_import_fails(module, target, name):
+    assert wrong_imports(module, [(target, name)])
+    assert not wrong_imports("lpqld.labels.shards", [("lpqld.codecs", "TopK"), ("lpqld.errors", "DataError")])
+
+
+@pytest.mark.parametrize("room", [f"{package}.{room}" for package in ROOMS for room in ROOMS[package]])
+def test_a_room_says_what_it_is_for_and_offers_what_it_has(room):
+    folder = CHECKOUT.joinpath(*room.split("."))
+    modules = {path.stem for path in folder.iterdir()}
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    found = importlib.import_module(room)
+    assert sorted(offers(room)) == found.__all__ == dir(found)
+    # A name that is also a module's would be whichever was imported first.
+    assert not set(found.__all__) & modules
+    for name, module in offers(room).items():
+        assert getattr(found, name) is getattr(importlib.import_module(module), name)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        found.nothing  # noqa: B018
+
+
+def test_every_module_is_in_a_room_or_known_to_stand_beside_them():
+    for package, rooms in ROOMS.items():
+        entries = {path.stem for path in (CHECKOUT / package).iterdir() if path.suffix == ".py" or path.is_dir()}
+        beside = BESIDE[package] | (DOORS if package == "sweeps" else set())
+        assert entries - {"__init__", "__pycache__", "presets"} == set(rooms) | beside
+
+
+def names_in(nodes: list[ast.AST]) -> set[str]:
+    return {node.id for outer in nodes for node in ast.walk(outer) if isinstance(node, ast.Name)}
+
+
+def test_compiled_functions_call_none_of_another_room():
+    # numba's cache is named by the files of the function's own room: see `_numba`.
+    for path in FILES:
+        if any(module == "lpqld._numba" for module, _ in imports_of(path)):
+            foreign = {name for module, name in imports_of(path) if room_of(module) != room_of(module_name(path))}
+            functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+            compiled = [node for node in functions if {"compiled", "inlined"} & names_in(node.decorator_list)]
+            assert not foreign & set().union(*(names_in(node.body) for node in compiled)), path
+
+
+def test_the_public_names_are_loaded_when_they_are_asked_for():
+    code = (
+        "import sys, lpqld; assert 'torch' not in sys.modules\n"
+        "from lpqld import ImageSet, LabelSet, ViewDataset, ViewSampler, Recipe, Student, train, load_teacher\n"
+        "from lpqld.codecs import TopK\n"
+        "assert lpqld.__all__ == dir(lpqld)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, timeout=300)
 
 
 def test_every_package_has_files():

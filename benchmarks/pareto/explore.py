@@ -26,17 +26,11 @@ from pareto import RESULTS, Table, file_name
 from rows import all_bytes
 from student_jobs import on_one_cpu, write_as_they_finish
 
-from lpqld.budget import fill_budget
-from lpqld.codec import codec_for
-from lpqld.compress import EncodedLabels, encode
-from lpqld.dataset import ViewDataset
-from lpqld.evaluation import accuracy
-from lpqld.fidelity import TEMPERATURES, total_variation
+from lpqld.codecs import codec_for
 from lpqld.images import ImageSet
-from lpqld.labels import Labels, LabelSet
-from lpqld.recipe import Recipe
-from lpqld.student import Student
-from lpqld.training import train
+from lpqld.labels import TEMPERATURES, EncodedLabels, Labels, LabelSet, encode, fill_budget, total_variation
+from lpqld.models import accuracy
+from lpqld.training import Recipe, Student, ViewDataset, train
 from sweeps.cluster import cluster, use_assigned_resources
 
 _DATA = data_set("tiny200-10")

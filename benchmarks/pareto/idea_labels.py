@@ -12,13 +12,11 @@ from label_students import master_labels
 from numpy.typing import NDArray
 from real_data import DATA
 
-from lpqld.budget import fill_budget
-from lpqld.codec import Dense, Logits
-from lpqld.codec.base import dense_ids
+from lpqld.codecs import Dense, Logits, dense_ids
 from lpqld.images import ImageSet
-from lpqld.labels import Labels
-from lpqld.recipe import Recipe
-from lpqld.teacher import load_teacher
+from lpqld.labels import Labels, fill_budget
+from lpqld.models import load_teacher
+from lpqld.training import Recipe
 
 _FIRST = 20  # views of an image; no budget here holds more
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lpqld.loss import kl_divergence
-from lpqld.targets import SoftTargets
+from lpqld.training import SoftTargets, kl_divergence
 
 
 def compensated(logits: torch.Tensor, targets: SoftTargets, tau: float, *, num_views: int) -> torch.Tensor:

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.dataset import LabelBatch, ViewDataset
-from lpqld.targets import SoftTargets
+from lpqld.training import LabelBatch, SoftTargets, ViewDataset
 
 
 @dataclass(frozen=True)

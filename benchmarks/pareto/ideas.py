@@ -31,15 +31,10 @@ from pareto import RESULTS, file_name, result_file, spread
 from rows import rows_of
 from student_jobs import on_one_cpu, write_as_they_finish
 
-import lpqld.training
-from lpqld.dataset import ViewDataset
-from lpqld.evaluation import accuracy
 from lpqld.images import ImageSet
 from lpqld.labels import Labels, LabelSet
-from lpqld.loss import kl_divergence
-from lpqld.recipe import Recipe
-from lpqld.student import Student
-from lpqld.training import EpochMetrics, train
+from lpqld.models import accuracy
+from lpqld.training import EpochMetrics, Recipe, Student, ViewDataset, kl_divergence, train
 from sweeps.cluster import cluster, use_assigned_resources
 
 Loss = Callable[..., torch.Tensor]
@@ -120,7 +115,7 @@ def student(number: int, given: Given, labels: Labels, seed: int) -> dict[str, A
     recipe = replace(given.recipe, **idea.recipe)
     network = Student(recipe, given.images.num_classes, seed)
     data = idea.data(given.images, labels, device)
-    with mock.patch.object(lpqld.training, "kl_divergence", idea.loss):
+    with mock.patch("lpqld.training.loop.kl_divergence", idea.loss):
         history = list(train(network, data, recipe, seed=seed))
     return {
         "idea": idea.name,

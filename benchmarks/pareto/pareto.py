@@ -27,10 +27,10 @@ from data_sets import DATA_SETS, OF_EPOCHS, SECOND, TWO, DataSet, data_set
 from label_students import cpu_name, versions
 from rows import Row, rows_of
 
-from lpqld.store import write_atomically
-from sweeps import study_report
+from lpqld.storage import write_atomically
 from sweeps.cluster import cluster
-from sweeps.result import Accuracy
+from sweeps.report import Accuracy
+from sweeps.studies import spread as mean_and_deviation
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _LABEL_SETS = (*OF_EPOCHS, "one")
@@ -190,7 +190,7 @@ def markdown(data: DataSet, rows: list[Row]) -> str:
 
 def spread(values: list[float]) -> str:
     """Mean and deviation over seeds, in percent."""
-    return study_report.spread(Accuracy.of(values)) if len(values) > 1 else f"{100 * values[0]:.1f} (1 seed)"
+    return mean_and_deviation(Accuracy.of(values)) if len(values) > 1 else f"{100 * values[0]:.1f} (1 seed)"
 
 
 if __name__ == "__main__":

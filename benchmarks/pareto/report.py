@@ -23,15 +23,19 @@ from ideas import IDEAS, path_of, values_of
 from pareto import result_file
 from rows import Row, all_bytes, num_views, rows_of
 
-from lpqld.store import write_atomically
-from sweeps.bar_figure import bar_figure
-from sweeps.experiment import Experiment
-from sweeps.figures import figure
-from sweeps.palette import png
-from sweeps.report import mark_front, write_report
-from sweeps.result import Accuracy, Point, SweepResult
-from sweeps.temperature_figure import temperature_figure
-from sweeps.tracking import Tracker
+from lpqld.storage import write_atomically
+from sweeps.report import (
+    Accuracy,
+    Point,
+    SweepResult,
+    bar_figure,
+    figure,
+    mark_front,
+    png,
+    temperature_figure,
+    write_report,
+)
+from sweeps.tracking import Experiment, Tracker
 
 _BASE = "ours"
 # Of rows of the ablation, by how their names begin, a number before it left out.

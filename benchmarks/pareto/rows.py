@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from data_sets import REAL, TWO, VIEWS, DataSet
 
 from sweeps.config import PaperConfig
-from sweeps.reference import reference_bytes
+from sweeps.search import reference_bytes
 
 BATCH = 100  # views of a batch in the reference's files
 FACTORS = (40, 80, 200)  # how many times smaller than all labels in the reference's files

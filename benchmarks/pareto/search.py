@@ -26,8 +26,8 @@ from data_sets import DATA_SETS
 from label_students import cpu_name, versions
 from real_data import in_place
 
-from lpqld.pareto import hypervolume
-from lpqld.store import write_atomically
+from lpqld.storage import write_atomically
+from sweeps.report import hypervolume
 
 _RESULTS = Path(__file__).resolve().parent / "results" / "search"
 _EPOCHS, _CONFIRM_SEEDS = 80, 3

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from label_students import cpu_name, versions
 
-from lpqld.store import write_atomically
+from lpqld.storage import write_atomically
 
 
 def on_one_cpu(train_one: Callable[..., dict[str, Any]]) -> Any:

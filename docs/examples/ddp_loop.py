@@ -10,11 +10,9 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from lpqld.architectures import build
-from lpqld.dataset import ViewDataset, ViewSampler
-from lpqld.images import ImageSet
-from lpqld.labels import LabelSet
-from lpqld.temperature import parse_schedule
+from lpqld import ImageSet, LabelSet, ViewDataset, ViewSampler
+from lpqld.models import build
+from lpqld.training import parse_schedule
 
 dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 rank, num_ranks = dist.get_rank(), dist.get_world_size()

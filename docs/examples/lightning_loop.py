@@ -6,11 +6,9 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from lpqld.architectures import build
-from lpqld.dataset import LabelBatch, ViewDataset, ViewSampler
-from lpqld.images import ImageSet
-from lpqld.labels import LabelSet
-from lpqld.temperature import parse_schedule
+from lpqld import ImageSet, LabelSet, ViewDataset, ViewSampler
+from lpqld.models import build
+from lpqld.training import LabelBatch, parse_schedule
 
 labels, images = LabelSet.open(sys.argv[1]), ImageSet.open(sys.argv[2])
 num_epochs = int(sys.argv[4]) if len(sys.argv) > 4 else 100

@@ -5,11 +5,9 @@ import sys
 import torch
 from torch.utils.data import DataLoader
 
-from lpqld.architectures import build
-from lpqld.dataset import ViewDataset, ViewSampler
-from lpqld.images import ImageSet
-from lpqld.labels import LabelSet
-from lpqld.temperature import parse_schedule
+from lpqld import ImageSet, LabelSet, ViewDataset, ViewSampler
+from lpqld.models import build
+from lpqld.training import parse_schedule
 
 labels, images = LabelSet.open(sys.argv[1]), ImageSet.open(sys.argv[2])
 test = ImageSet.open(sys.argv[3], class_names=images.class_names)

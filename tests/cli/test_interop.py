@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from lpqld.fit import fit_teacher
-from lpqld.fkd import EPOCH_INDICES
-from lpqld.images import ImageSet
-from lpqld.labels import LabelSet
-from lpqld.render_pil import render_as_pillow
-from lpqld.stored_views import StoredViews
-from lpqld.teacher import Teacher, load_teacher, save_teacher
-from lpqld.view_table import ViewTable
+from lpqld.images.image_set import ImageSet
+from lpqld.interop.fkd_folder import EPOCH_INDICES
+from lpqld.labels.label_set import LabelSet
+from lpqld.models.fit import fit_teacher
+from lpqld.models.teacher import Teacher, load_teacher, save_teacher
+from lpqld.views.recorded import StoredViews
+from lpqld.views.render_pillow import render_as_pillow
+from lpqld.views.table import ViewTable
 from tests.conftest import Finished
-from tests.test_docs import ROOT, shown_commands
+from tests.docs.test_docs import ROOT, shown_commands
 
 PAGE = ROOT / "docs" / "import.md"
 PAGES = [PAGE, ROOT / "docs" / "import-images.md", ROOT / "docs" / "export.md"]

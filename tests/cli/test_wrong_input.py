@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lpqld.architectures import build
-from lpqld.images import ImageSet
-from lpqld.teacher import TeacherSpec, save_teacher
+from lpqld.images.image_set import ImageSet
+from lpqld.models.architectures import build
+from lpqld.models.teacher import save_teacher
+from lpqld.models.teacher_spec import TeacherSpec
 from tests.conftest import Finished, exit_code_of, started, wait_until
 
 CONFIG, DATA, INTERRUPTED = 2, 3, 130
@@ -236,12 +237,13 @@ class TestTeacher:
 
 @pytest.fixture(scope="module")
 def labels(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from lpqld.codec import Dense, Logits
-    from lpqld.compress import encode
-    from lpqld.labels import Labels
-    from lpqld.relabel import Labeler, specify
-    from lpqld.teacher import load_teacher
-    from lpqld.views import ViewRule
+    from lpqld.codecs.base import Logits
+    from lpqld.codecs.dense import Dense
+    from lpqld.labels.compress import encode
+    from lpqld.labels.label_set import Labels
+    from lpqld.labels.relabel import Labeler, specify
+    from lpqld.models.teacher import load_teacher
+    from lpqld.views.drawn import ViewRule
 
     device, images = torch.device("cpu"), ImageSet.open("digits:val").sample_per_class(2, seed=0)
     network = load_teacher(teacher, image_class_names=images.class_names)

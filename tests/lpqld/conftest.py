@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from lpqld.codec import TopK
-from lpqld.compress import encode
-from lpqld.fit import fit_teacher
-from lpqld.images import ImageSet
-from lpqld.labels import Labels
-from lpqld.teacher import Teacher
+from lpqld.codecs.topk import TopK
+from lpqld.images.image_set import ImageSet
+from lpqld.labels.compress import encode
+from lpqld.labels.label_set import Labels
+from lpqld.models.fit import fit_teacher
+from lpqld.models.teacher import Teacher
 from tests.checks import made_up_labels
 
 
 @pytest.fixture(autouse=True)
 def many_shards(monkeypatch):
     """Small sets of several shards: none are merged."""
-    monkeypatch.setattr("lpqld.compress._SHARD_LOGITS", 0)
+    monkeypatch.setattr("lpqld.labels.compress._SHARD_LOGITS", 0)
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from lpqld.images import ImageSet
-from lpqld.labels import LabelSet
-from lpqld.pareto import front
-from sweeps.trial import TrialResult
+from lpqld.images.image_set import ImageSet
+from lpqld.labels.label_set import LabelSet
+from sweeps.report.pareto import front
+from sweeps.search.trial import TrialResult
 from tests.conftest import Finished, kill_9, started, wait_until
 
 EPOCHS, TRIALS, SEEDS = 30, 2, 2
@@ -323,8 +323,9 @@ class TestAfterwards:
             assert found["largest_difference_in_steps"] <= 1
 
     def test_verify_notices_another_teacher(self, exported, in_process, tmp_path):
-        from lpqld.architectures import build
-        from lpqld.teacher import TeacherSpec, save_teacher
+        from lpqld.models.architectures import build
+        from lpqld.models.teacher import save_teacher
+        from lpqld.models.teacher_spec import TeacherSpec
 
         save_teacher(tmp_path / "other.safetensors", build("convnet", 10), TeacherSpec("convnet", 10))
         line = ("verify", exported, "--images", "digits:train", "--teacher", tmp_path / "other.safetensors", "--json")

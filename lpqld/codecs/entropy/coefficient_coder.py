@@ -1,0 +1,23 @@
+"""Coefficients of low-rank labels through the range coder."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lpqld._numba import compiled
+from lpqld.codecs.entropy.adaptive_bits import code_number
+from lpqld.codecs.entropy.range_coder import ONE, POSITION, code_bit
+
+
+@compiled
+def code_coefficients(source, state, buffer, odds, counts, whole_Nr, sizes):
+    """Each coefficient's magnitude, adaptive by direction, and its sign."""
+    for view in range(len(whole_Nr)):
+        for direction in range(whole_Nr.shape[1]):
+            value = whole_Nr[view, direction]
+            magnitude = code_number(source, state, buffer, odds, counts, direction, abs(value))
+            negative = value < 0
+            if magnitude > 0:
+                negative = code_bit(source, state, buffer, np.int64(ONE // 2), negative)
+            whole_Nr[view, direction] = -magnitude if negative else magnitude
+        sizes[view] = state[POSITION] + 1

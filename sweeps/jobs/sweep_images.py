@@ -1,0 +1,61 @@
+"""The images of a sweep: read, or recovered from the teacher's training images, once for all sweeps of a root."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from lpqld.images import ImageSet, TrainingImages
+from lpqld.models import Teacher
+from lpqld.storage import read_json, write_atomically
+from sweeps.cluster import Progress, cluster, object_store_for
+from sweeps.config import SweepConfig
+from sweeps.jobs.inputs import open_images
+from sweeps.jobs.recover_spec import RecoverJob
+from sweeps.jobs.recover_tracked import synthesize_recorded
+from sweeps.tracking import Experiment
+
+RECOVERED_FOLDER, STATISTICS_FOLDER = "recovered", "statistics"
+_PLACE_FILE = "images.json"
+
+
+def make_images(
+    config: SweepConfig,
+    root: Path,
+    folder: Path,
+    teacher_for: Callable[[tuple[str, ...]], Teacher],
+    *,
+    address: str | None,
+    progress: Progress,
+) -> ImageSet:
+    """The images that `config` names; where it says `recover`, they are recovered first, or found again.
+
+    Args:
+        root: recovered images and class statistics are kept there.
+        folder: the sweep's, where a note of their place is kept.
+        teacher_for: the sweep's teacher of classes by name, in the order of the images.
+        address: of a Ray cluster.
+        progress: called with a phase, how much of it is done, and how much there is.
+    """
+    if not config.recovers:
+        return open_images(config.images)
+    assert config.images.real is not None, "require_data comes first"
+    assert config.images.ipc is not None, "require_data comes first"
+    training = TrainingImages.open(config.images.real, size=config.images.size)
+    teacher = teacher_for(training.class_names)
+    job = RecoverJob(teacher, training, config.recover, config.images.ipc)
+    out = root / RECOVERED_FOLDER / job.fingerprint[:16]
+    with cluster(address, object_store_bytes=object_store_for(training.held_bytes)):
+        synthesize_recorded(Experiment.open(root, config.name), job, out, root / STATISTICS_FOLDER, progress=progress)
+    write_atomically(folder / _PLACE_FILE, json.dumps({"source": str(out.absolute())}).encode())
+    return open_images(config.images, source=str(out))
+
+
+def images_source(config: SweepConfig, folder: Path) -> str:
+    """Where the images of a sweep are that has made them, given its folder."""
+    if not config.recovers:
+        assert config.images.source is not None, "require_data comes first"
+        return config.images.source
+    place = read_json(folder / _PLACE_FILE, "run the same `lpqld sweep` again, which writes it")
+    return str(place["source"])
