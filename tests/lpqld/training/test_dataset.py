@@ -244,7 +244,7 @@ class TestHardLabelled:
         assert torch.equal(data.hard_labelled(5)[positions].views, data[positions].views)
 
     def test_imported_labels_have_crops_of_their_rule(self):
-        labels = LabelSet.open(CHECKOUT / "tests" / "golden" / "v2-stored-cutmix").labels
+        labels = LabelSet.open(CHECKOUT / "tests" / "format" / "golden" / "v2-stored-cutmix").labels
         images = ImageSet.open("digits:train").sample_per_class(1, 0)
         hard = ViewDataset(images, labels).hard_labelled(2)
         views = Views(images, replace(labels.spec.view_rule, mix="none"), labels.spec.seed)
