@@ -2,15 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Whatever is linted and typed, and nothing that a user's folder may hold beside it.
-SOURCES := lpqld sweeps cli tests benchmarks
+SOURCES := lpqld sweeps cli tests benchmarks docs
+# Processes of tests at once.
+JOBS ?= 2
 
-.PHONY: demo test lint test-slow fuzz bench clean
+.PHONY: demo check test lint test-slow fuzz bench clean
 
 demo: .venv/installed
 	$(BIN)/lpqld sweep digits
 
+# Linters, types and unit tests: no Ray, no sweep. Under two minutes on two cores.
+check: lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -q -m "not slow and not integration"
+
 # A file of tests is one process's, so that its tests share what is costly to make; long files do not come last.
-JOBS ?= 2
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 

@@ -27,7 +27,25 @@ for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESS
 settings.register_profile("lpqld", deadline=None)
 settings.load_profile("lpqld")
 
+# A shell without job control has what it starts in the background ignore SIGINT, and commands inherit that from their
+# parents. Here they get Ctrl-C as in a terminal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+# Tests that start Ray, a command, a server or a browser, or that train for longer than a unit test may take.
+INTEGRATION_FIXTURES = {"ray_cluster", "lpqld", "object_store"}
+INTEGRATION_FOLDERS = {"scenarios", "benchmarks", "docs"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make check` leaves to `make test`, by what a test uses and where it is."""
+    for item in items:
+        folders = item.path.relative_to(CHECKOUT).parts[1:-1]
+        if INTEGRATION_FIXTURES & set(getattr(item, "fixturenames", ())) or INTEGRATION_FOLDERS & set(folders):
+            item.add_marker(pytest.mark.integration)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +86,7 @@ def kill_9(process: subprocess.Popen[Any]) -> None:
     workers = [child for child in descendants if not child.name().endswith("Agent")]  # agents linger, and only watch
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=60)
+    _, alive = psutil.wait_procs(workers, timeout=300)
     hanging = [worker for worker in alive if _hangs_in_destructor(worker.pid)]
     for worker in hanging:
         worker.kill()
@@ -101,8 +119,8 @@ def started(line: Iterable[object], out: Path, err: Path) -> Iterator[subprocess
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes], err: Path) -> None:
-    """Wait for something that `process` does; fail where it ends or five minutes pass without."""
-    deadline = time.monotonic() + 300
+    """Wait for something that `process` does; fail where it ends, or hangs for a quarter of an hour."""
+    deadline = time.monotonic() + 900
     while not condition():
         assert process.poll() is None, err.read_text()
         assert time.monotonic() < deadline
@@ -110,9 +128,9 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]
 
 
 def exit_code_of(process: subprocess.Popen[bytes], err: Path) -> int:
-    """How a command ends within a minute; one that does not says where it waits, and fails."""
+    """How a command ends; one that hangs for five minutes says where it waits, and fails."""
     try:
-        return process.wait(60)
+        return process.wait(300)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGABRT)  # with PYTHONFAULTHANDLER, every thread's stack goes to stderr
         process.wait(60)
@@ -123,7 +141,7 @@ def exit_code_of(process: subprocess.Popen[bytes], err: Path) -> int:
 def lpqld() -> Callable[..., Finished]:
     """The command line in a process of its own, as a user meets it."""
 
-    def run(*arguments: object, cwd: Path | None = None, timeout: float = 300) -> Finished:
+    def run(*arguments: object, cwd: Path | None = None, timeout: float = 900) -> Finished:
         line = [sys.executable, "-m", "cli.main", *map(str, arguments)]
         done = subprocess.run(
             line, cwd=cwd, env=command_environment(), capture_output=True, text=True, timeout=timeout, check=False

@@ -22,7 +22,7 @@ def run(*arguments: object, data: Path, script: str = "codecs.py") -> subprocess
     """A benchmark, with shared data at `data`."""
     line = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
     environment = {**command_environment(), "LPQLD_SHARED_DATA": str(data), "PYTHONPATH": str(CHECKOUT)}
-    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=1200, check=False)
 
 
 @pytest.fixture(scope="module")

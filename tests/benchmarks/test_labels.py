@@ -50,7 +50,7 @@ def test_fidelity_of_every_codec(benchmark, tmp_path):
         env={**command_environment(), "PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -103,7 +102,6 @@ class TestProcess:
             "heavy = {'torch', 'ray', 'mlflow', 'timm', 'optuna', 'numpy', 'pyarrow'} & set(sys.modules)\n"
             "sys.exit(f'imported {heavy}' if heavy else 0)"
         )
-        start = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", program],
             cwd=CHECKOUT,
@@ -113,7 +111,6 @@ class TestProcess:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert time.perf_counter() - start < 5
 
     @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
     def test_completion_script(self, shell):

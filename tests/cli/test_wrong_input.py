@@ -153,7 +153,7 @@ class TestConfiguration:
 
     def test_address_where_no_cluster_answers(self, lpqld, teacher, tmp_path):
         line = ("relabel", "--images", "digits:val", "--teacher", teacher, "--views", 1, "--out", tmp_path / "labels")
-        done = lpqld(*line, "--address", "127.0.0.1:1", "--json", timeout=60)
+        done = lpqld(*line, "--address", "127.0.0.1:1", "--json", timeout=300)
         assert (done.exit_code, done.stdout) == (CONFIG, "")
         assert "--address 127.0.0.1:1: no Ray cluster answers there" in done.stderr
         assert "Traceback" not in done.stderr

@@ -61,7 +61,7 @@ def test_the_example_loop_trains_a_student(label_folder):
 def test_other_trainers_train_a_student(label_folder, launcher):
     command = [sys.executable, *launcher, label_folder, "digits:train", "digits:test", "60"]
     done = subprocess.run(
-        command, cwd=ROOT, env=command_environment(), check=False, capture_output=True, text=True, timeout=300
+        command, cwd=ROOT, env=command_environment(), check=False, capture_output=True, text=True, timeout=1200
     )
     found = re.search(r"accuracy ([\d.]+)", done.stdout)
     assert found, done.stderr[-2000:]

@@ -36,7 +36,7 @@ print(json.dumps(done))
 )
 def test_a_sweep_ends_and_the_next_one_finds_its_labels(tmp_path, cpus, gpus):
     command = [sys.executable, "-c", SWEEPS, str(cpus), str(gpus), str(tmp_path)]
-    done = subprocess.run(command, env=command_environment(), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=command_environment(), capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = json.loads(done.stdout.splitlines()[-1])
     assert (first["trials"], first["points"], second["trials"], second["points"]) == (2, 1, 2, 1)

@@ -165,7 +165,7 @@ def run_on_nodes(*line: object) -> dict:
         env=command_environment(),
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

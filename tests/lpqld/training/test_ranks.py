@@ -79,7 +79,7 @@ def together(tmp_path_factory) -> Path:
         for rank in range(2)
     ]
     for process in ranks:
-        _, err = process.communicate(timeout=240)
+        _, err = process.communicate(timeout=1200)
         assert process.returncode == 0, err[-3000:]
     return folder
 

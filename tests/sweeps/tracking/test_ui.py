@@ -28,6 +28,7 @@ from sweeps.report.result import Accuracy, Point, SweepResult
 from sweeps.tracking import ui
 from sweeps.tracking.experiment import Experiment
 from sweeps.tracking.tracker import Tracker
+from tests.conftest import as_in_a_terminal
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -80,18 +81,20 @@ def served(root: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`serve` in a process of its own, as the command runs it: the announced address and the process."""
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     command = [sys.executable, "-c", SERVE, str(root)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=as_in_a_terminal
+    )
     try:
         lines: queue.Queue[str] = queue.Queue()
         assert process.stdout is not None
         threading.Thread(target=lambda: lines.put(process.stdout.readline()), daemon=True).start()  # type: ignore[union-attr]
-        address = lines.get(timeout=120).strip()
+        address = lines.get(timeout=600).strip()
         assert address, f"serve ended with exit code {process.wait()}"
         yield address, process
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait(30)
+            process.wait(300)
 
 
 def look_at(root: Path, experiment: str, folder: Path) -> dict[str, Any]:
@@ -117,7 +120,7 @@ def look_at(root: Path, experiment: str, folder: Path) -> dict[str, Any]:
         page.on(
             "request", lambda r: foreign.append(r.url) if not r.url.startswith((server, "data:", "blob:")) else None
         )
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
         seen["announced"] = address
         page.goto(f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning")
         # A panel for asking a language model opens by itself; the choice of face is kept for the pages that follow.
@@ -129,7 +132,9 @@ def look_at(root: Path, experiment: str, folder: Path) -> dict[str, Any]:
         seen["runs"] = [link.inner_text() for link in page.locator("a[href*='/runs/']").all()]
         # The trials lie folded under their sweep.
         page.get_by_role("row").filter(has=run_link).get_by_role("button").first.click()
-        page.wait_for_timeout(1000)
+        page.wait_for_function(
+            "n => document.querySelectorAll(\"a[href*='/runs/']\").length > n", arg=len(seen["runs"])
+        )
         seen["unfolded"] = [link.inner_text() for link in page.locator("a[href*='/runs/']").all()]
         page.screenshot(path=str(folder / "ui_runs.png"))
         run_link.click()
@@ -190,8 +195,8 @@ def test_a_busy_default_port_is_stepped_over_and_nothing_outlives_a_signal(root:
         helpers = group(us.pid)
         assert helpers
         us.send_signal(sent)
-        assert us.wait(30) == 0
-        deadline = time.monotonic() + 5
+        assert us.wait(300) == 0
+        deadline = time.monotonic() + 60
         while any(map(psutil.pid_exists, helpers)) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not [pid for pid in helpers if psutil.pid_exists(pid)]
