@@ -28,7 +28,6 @@ from sweeps.report.result import Accuracy, Point, SweepResult
 from sweeps.tracking import ui
 from sweeps.tracking.experiment import Experiment
 from sweeps.tracking.tracker import Tracker
-from tests.conftest import as_in_a_terminal
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -81,9 +80,7 @@ def served(root: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`serve` in a process of its own, as the command runs it: the announced address and the process."""
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     command = [sys.executable, "-c", SERVE, str(root)]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=as_in_a_terminal
-    )
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         lines: queue.Queue[str] = queue.Queue()
         assert process.stdout is not None
@@ -132,9 +129,8 @@ def look_at(root: Path, experiment: str, folder: Path) -> dict[str, Any]:
         seen["runs"] = [link.inner_text() for link in page.locator("a[href*='/runs/']").all()]
         # The trials lie folded under their sweep.
         page.get_by_role("row").filter(has=run_link).get_by_role("button").first.click()
-        page.wait_for_function(
-            "n => document.querySelectorAll(\"a[href*='/runs/']\").length > n", arg=len(seen["runs"])
-        )
+        more_runs = "count => document.querySelectorAll('a[href*=\"/runs/\"]').length > count"
+        page.wait_for_function(more_runs, arg=len(seen["runs"]))
         seen["unfolded"] = [link.inner_text() for link in page.locator("a[href*='/runs/']").all()]
         page.screenshot(path=str(folder / "ui_runs.png"))
         run_link.click()
