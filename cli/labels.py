@@ -113,7 +113,6 @@ def relabel(
         options.teacher_config(teacher, arch, classes, input_size, mean, std),
         opened,
     )
-    chosen = codec or ("dense" if k is None else "topk")
     device = choose_device()
     spec = specify(
         network,
@@ -122,7 +121,7 @@ def relabel(
         views_per_image=views,
         seed=seed,
         batch_size=batch_size,
-        codec=chosen,
+        codec=codec,
         k=k,
         bits=bits,
         device=device,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lpqld.codecs.base import Codec, Logits, dense_ids
-from lpqld.codecs.dense import Dense
+from lpqld.codecs import Codec, Dense, Logits, dense_ids
 from lpqld.images.image_set import ImageSet
 from lpqld.labels.label_set import Labels
 from lpqld.labels.provenance import ImagesRef, TeacherRef
@@ -44,19 +43,19 @@ def check_values(codec: Codec, logits: np.ndarray) -> None:
     """In steps, within half of one but for a shift of the label (and float32's own rounding); else fp16 exactly."""
     back = decoded(codec, logits)
     kept = np.take_along_axis(logits, back.ids.astype(np.int64), axis=1)
-    if codec.step is None:
+    if codec.stores_half:
         assert np.array_equal(back.values, kept.astype(np.float16).astype(np.float32))
         return
     error = kept.astype(np.float64) - back.values
     rounding = np.abs(kept).max(axis=1).astype(np.float64) * 2.0**-21
-    assert (error.max(axis=1) - error.min(axis=1) <= codec.step * (1 + 1e-12) + rounding).all()
+    assert (error.max(axis=1) - error.min(axis=1) <= codec.value_step * (1 + 1e-12) + rounding).all()
     assert (back.values.max(axis=1) == 0).all()
 
 
 def check_order(codec: Codec, logits: np.ndarray) -> None:
     """The teacher's argmax first, then by decoded value, then by id; the dense codec keeps class order."""
     back = decoded(codec, logits)
-    if isinstance(codec, Dense):
+    if codec.stores_every_logit:
         assert (back.ids == np.arange(logits.shape[1])).all()
         return
     assert back.ids[:, 0].tolist() == logits.argmax(axis=1).tolist()
@@ -133,7 +132,7 @@ def check_sparse_input(codec: Codec, logits: np.ndarray) -> None:
     expected = codec.encode(logits)
     in_class_order = Logits(dense_ids(*logits.shape), logits)
     assert codec.encode(in_class_order, num_classes=num_classes) == expected
-    says_nothing = isinstance(codec, Dense) or codec.absent == "none"
+    says_nothing = codec.stores_every_logit or codec.absent == "none"
     for count in {num_classes, codec.kept(num_classes) if says_nothing else num_classes}:
         ids = plain_choice(logits, count)
         sparse = Logits(ids.astype(np.int32), np.take_along_axis(logits, ids, axis=1))

@@ -200,7 +200,7 @@ def small_shared() -> Any:
     """What trials read, small: 30 digits with 40 views each, labelled by a teacher of three epochs."""
     import torch
 
-    from lpqld.codecs.base import Logits
+    from lpqld.codecs import Logits
     from lpqld.codecs.dense import Dense
     from lpqld.images.image_set import ImageSet
     from lpqld.labels.compress import encode

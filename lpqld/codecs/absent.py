@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codecs.base import Logits
 from lpqld.codecs.entropy.adaptive_bits import LARGEST_NUMBER
+from lpqld.codecs.logits import DenseOrSparse, Logits
 from lpqld.errors import ConfigError
 
 Absent = Literal["none", "minimum", "share", "tail"]
@@ -26,7 +26,7 @@ def unit_of(absent: Absent, step: float | None) -> float:
 
 
 def absent_levels(
-    logits: NDArray[np.floating[Any]] | Logits,
+    logits: DenseOrSparse,
     ids: NDArray[np.int32],
     absent: Absent,
     temperature: float | None,
@@ -102,7 +102,7 @@ def absent_logits(
 
 
 def _others(
-    logits: NDArray[np.floating[Any]] | Logits, ids: NDArray[np.int32], num_classes: int
+    logits: DenseOrSparse, ids: NDArray[np.int32], num_classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
     """Logits of known classes other than `ids` [N, M], kept ones as -inf; level and slope of unknown ones, if any."""
     if not isinstance(logits, Logits):

@@ -1,172 +1,193 @@
-"""What every codec promises, and the two things all of them need: decoded logits and a check of their input.
+"""What every codec promises, and what each has to say of itself.
 
 A codec is its configuration: a frozen dataclass, equal when its JSON is equal. `encode` turns the teacher's logits of
 some views into bytes, `decode` turns them back, given how many views and classes there were. Both are pure functions;
 the same input gives the same bytes everywhere. Malformed bytes raise `DataError`, never anything else.
 
-Hints are what a view itself says of its label: classes that are likely among its largest, int32 [N, 0 to 2], -1 for
-none. A label set's are the class of the view's image and that of its partner. They must be the same both ways.
+A new codec is a subclass of `Codec` in a file of its own, and a line in `registry`. Whoever uses codecs asks them what
+they are like by the attributes and methods below, never by their class or name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lpqld.codecs.label_block import LabelBlock, check_classes, check_hints
+from lpqld.codecs.logits import DenseOrSparse, Logits, dense_ids
 from lpqld.errors import ConfigError, DataError
 
-LARGEST_NUM_CLASSES = 2**24
-MOST_HINTS = 2
+# What fp16 resolves at a logit of 20.
+_HALF_PRECISION_STEP = 1 / 64
 
 
-class Logits(NamedTuple):
-    """Logits of N views: class `ids` [N, k] int32 and their `values` [N, k] float32; other classes are absent.
+@dataclass(frozen=True, eq=False)
+class CodecRequest:
+    """What `--codec --k --bits` ask for.
 
-    `absent` says what absent classes have: None for no probability at all, or float32 [N, 2], level and slope: at
-    temperature T each of them has the logit level + slope / T.
+    Attributes:
+        name: one of a codec's `command_names`.
+        k: classes kept, or what else the codec has that many of; None for its default.
+        bits: per value, 2 to 16; 16 is fp16.
+        num_classes: C.
+        pilot: some labels as they will be encoded.
     """
 
-    ids: NDArray[np.int32]
-    values: NDArray[np.float32]
-    absent: NDArray[np.float32] | None = None
+    name: str
+    k: int | None
+    bits: int
+    num_classes: int
+    pilot: Logits
 
-    @property
-    def one_row(self) -> bool:
-        """Whether all labels keep the same classes in the same order, and `ids` is one row in memory: `dense_ids`."""
-        return self.ids.strides[0] == 0
+    def check_every_class(self) -> None:
+        """Refuse labels that lack classes.
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of memory, at most."""
-        return self.ids.nbytes + self.values.nbytes + (0 if self.absent is None else self.absent.nbytes)
-
-    def take(self, index: NDArray[np.int64] | slice) -> Logits:
-        """The logits of some of these views."""
-        values = self.values[index]
-        ids = np.broadcast_to(self.ids[:1], values.shape) if self.one_row else self.ids[index]
-        return Logits(ids, values, None if self.absent is None else self.absent[index])
-
-    def dense(self, num_classes: int, temperature: float = 1.0) -> NDArray[np.float32]:
-        """All classes [N, C]; absent ones -inf, or what they have at `temperature`."""
-        full = np.full((len(self.ids), num_classes), -np.inf, dtype=np.float32)
-        if self.absent is not None:
-            full[:] = (self.absent[:, 0] + self.absent[:, 1] / temperature)[:, None]
-        np.put_along_axis(full, self.ids.astype(np.int64), self.values, axis=1)
-        return full
-
-    @staticmethod
-    def concatenate(parts: Sequence[Logits]) -> Logits:
-        """Logits of several batches of views as one."""
-        if len(parts) == 1:
-            return parts[0]
-        absent = [part.absent for part in parts if part.absent is not None]
-        return Logits(
-            np.concatenate([part.ids for part in parts]),
-            np.concatenate([part.values for part in parts]),
-            np.concatenate(absent) if absent else None,
-        )
+        Raises:
+            ConfigError: they do.
+        """
+        stored = self.pilot.ids.shape[1]
+        if stored != self.num_classes:
+            raise ConfigError(f"codec {self.name} needs all {self.num_classes} classes; these labels keep {stored}")
 
 
-class Codec(Protocol):
-    """Logits to bytes and back."""
+class Codec(ABC):
+    """Logits to bytes and back.
+
+    Attributes:
+        name: in manifests.
+        command_names: on the command line: its own, and those of its variants.
+        k_counts_classes: whether `--k` says how many classes a label keeps.
+        usual_bits: `--bits` that served best where accuracy per byte was searched (docs/findings.md).
+        is_fitted: whether it is made from labels at any number of bits, also at 16.
+        holds_logits: whether labels hold what the teacher said; else they follow from the images alone.
+        keeps_largest: whether labels hold the largest logits of each view, and may leave out other classes.
+        stores_every_logit: whether labels hold a number for each class of each view.
+    """
 
     name: ClassVar[str]
+    command_names: ClassVar[tuple[str, ...]]
+    k_counts_classes: ClassVar[bool] = True
+    usual_bits: ClassVar[int] = 4
+    is_fitted: ClassVar[bool] = False
+    holds_logits: ClassVar[bool] = True
+    keeps_largest: ClassVar[bool] = False
+    stores_every_logit: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def for_labels(cls, request: CodecRequest) -> Codec:
+        """The codec that a request with one of `command_names` asks for; a step, or a basis, is fixed from its pilot.
+
+        Raises:
+            ConfigError: k or bits are out of range, or the labels lack what the codec needs.
+        """
 
     def encode(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
+        self, logits: DenseOrSparse, *, num_classes: int | None = None, hints: NDArray[np.int32] | None = None
     ) -> bytes:
-        """Bytes of N labels: float [N, C], or sparse logits of at least as many classes as this codec keeps.
+        """Bytes of N labels.
 
-        Sparse logits do not say how many classes there are, so they need `num_classes`.
+        Args:
+            logits: float [N, C], or sparse ones of at least as many classes as this codec keeps.
+            num_classes: C; sparse logits need it.
+            hints: classes that are likely among the largest, int32 [N, 0 to 2], see `label_block`.
+
+        Raises:
+            ConfigError: the labels hold fewer classes than this codec keeps, or hints cannot be.
+            DataError: a logit is NaN, infinite, or beyond what this codec can hold.
         """
-        ...
+        return self._encode(LabelBlock.of(logits, num_classes, hints))
 
     def decode(
         self, payload: bytes, *, num_views: int, num_classes: int, hints: NDArray[np.int32] | None = None
     ) -> Logits:
-        """The logits in `payload`, largest first.
+        """The logits in `payload`, largest first, or of every class in class order; `hints` as they were encoded with.
 
         Raises:
             DataError: `payload` is not what `encode` makes of that many views and classes.
         """
-        ...
+        check_classes(num_classes)
+        return self._decode(payload, num_views, num_classes, check_hints(hints, num_views, num_classes))
 
     def roundtrip(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
+        self, logits: DenseOrSparse, *, num_classes: int | None = None, hints: NDArray[np.int32] | None = None
     ) -> Logits:
-        """What `decode` gives of `encode`'s result, view by view and without any bytes."""
-        ...
+        """What `decode` gives of `encode`'s result, view by view and without any bytes; raises as `encode` does."""
+        return self._roundtrip(LabelBlock.of(logits, num_classes, hints))
 
     def sizes(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
+        self, logits: DenseOrSparse, *, num_classes: int | None = None, hints: NDArray[np.int32] | None = None
     ) -> NDArray[np.int64]:
         """`sizes[n]` is the length of `encode`'s result for the first n views: int64 [N + 1], from one encoding."""
-        ...
+        return self._sizes(LabelBlock.of(logits, num_classes, hints))
+
+    @abstractmethod
+    def _encode(self, block: LabelBlock) -> bytes:
+        """See `encode`."""
+
+    @abstractmethod
+    def _decode(self, payload: bytes, num_views: int, num_classes: int, hints: NDArray[np.int32]) -> Logits:
+        """See `decode`; the arguments are checked."""
+
+    @abstractmethod
+    def _roundtrip(self, block: LabelBlock) -> Logits:
+        """See `roundtrip`."""
+
+    @abstractmethod
+    def _sizes(self, block: LabelBlock) -> NDArray[np.int64]:
+        """See `sizes`."""
+
+    @abstractmethod
+    def max_bytes(self, num_views: int, num_classes: int) -> int:
+        """No payload of so many labels is longer."""
+
+    @abstractmethod
+    def bytes_per_view(self, num_classes: int) -> float:
+        """About how many bytes a label takes: for plans, not a promise."""
+
+    def kept(self, num_classes: int) -> int:
+        """How many classes a decoded label holds: all, unless the codec says otherwise."""
+        return num_classes
 
     def keep(self, logits: NDArray[np.floating[Any]]) -> Logits:
         """What `encode` will need of dense logits [N, C], before any rounding: a shard in the making is no larger."""
-        ...
+        return Logits(dense_ids(*logits.shape), logits.astype(np.float32, copy=False))
 
-    def max_bytes(self, num_views: int, num_classes: int) -> int:
-        """No payload of so many labels is longer."""
-        ...
+    @property
+    def value_step(self) -> float | None:
+        """The step in which values are stored: no finer ones can be made of them; None where they are in none."""
+        return None
 
-    def kept(self, num_classes: int) -> int:
-        """How many classes a decoded label holds."""
-        ...
+    @property
+    def stores_half(self) -> bool:
+        """Whether decoded values are the teacher's in fp16, so that memory of that type holds them as they are."""
+        return False
 
-    def bytes_per_view(self, num_classes: int) -> float:
-        """About how many bytes a label takes: for plans, not a promise."""
-        ...
+    @property
+    def difference_unit(self) -> float:
+        """What a stored value's distance to the teacher's is counted in: the step, or fp16's own at a logit of 20."""
+        return self.value_step or _HALF_PRECISION_STEP
+
+    def comparable(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The part of dense logits [N, C] that labels of this codec could hold at all: what they are compared with."""
+        return logits
+
+    def with_step(self, step: float) -> Codec:
+        """The same with values in steps of `step`; itself where it stores no values."""
+        return self
+
+    def like(self, source: Codec) -> Codec:
+        """The same, as much like `source` as k and step leave open: for labels that are made from those of `source`."""
+        return self
 
     def to_json(self) -> dict[str, Any]:
-        """The configuration as JSON values."""
-        ...
-
-
-def every_class(
-    logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None, remedy: str
-) -> NDArray[np.floating[Any]]:
-    """Logits of all classes [N, C], of labels that must hold them.
-
-    Raises:
-        ConfigError: sparse logits lack classes; `remedy` ends the message.
-    """
-    if not isinstance(logits, Logits):
-        return logits
-    if num_classes is None or num_classes != logits.ids.shape[1]:
-        raise ConfigError(f"these labels keep {logits.ids.shape[1]} classes a view, not all {num_classes}{remedy}")
-    return logits.dense(num_classes)
-
-
-def dense_ids(num_views: int, num_classes: int) -> NDArray[np.int32]:
-    """Ids [N, C] of labels that keep every class, in class order; a view of one row, not a copy."""
-    return np.broadcast_to(np.arange(num_classes, dtype=np.int32), (num_views, num_classes))
-
-
-def check_classes(num_classes: int) -> None:
-    """Refuse a number of classes that no label set can have.
-
-    Raises:
-        DataError: fewer than 2, or more than 2**24.
-    """
-    if not 2 <= num_classes <= LARGEST_NUM_CLASSES:
-        raise DataError(f"labels have 2 to {LARGEST_NUM_CLASSES} classes, found {num_classes}")
+        """The configuration as JSON values, without options that are None."""
+        options = {option.name: getattr(self, option.name) for option in fields(self)}  # type: ignore[arg-type]
+        return {"name": self.name, **{name: value for name, value in options.items() if value is not None}}
 
 
 def check_positive(name: str, value: float | None) -> None:
@@ -179,49 +200,14 @@ def check_positive(name: str, value: float | None) -> None:
         raise ConfigError(f"{name} must be a positive number, found {value!r}")
 
 
-def check_hints(hints: NDArray[np.int32] | None, num_views: int, num_classes: int) -> NDArray[np.int32]:
-    """Hints as codecs use them, int32 [N, H]: none where a second one repeats the first.
+def check_bits(bits: int) -> None:
+    """Refuse a number of bits that no value has.
 
     Raises:
-        ConfigError: another shape, or a class that there is not.
+        ConfigError: fewer than 2, or more than 16.
     """
-    if hints is None:
-        return np.zeros((num_views, 0), dtype=np.int32)
-    if hints.ndim != 2 or len(hints) != num_views or hints.shape[1] > MOST_HINTS:
-        raise ConfigError(f"hints must be [{num_views}, 0 to {MOST_HINTS}], found {list(hints.shape)}")
-    if hints.size and not -1 <= hints.min() <= hints.max() < num_classes:
-        raise ConfigError(f"hints must be -1 or a class below {num_classes}, found {hints.min()} to {hints.max()}")
-    checked = np.array(hints, dtype=np.int32)
-    if checked.shape[1] == MOST_HINTS:
-        checked[checked[:, 0] == checked[:, 1], 1] = -1
-    return checked
-
-
-def check_finite(values: NDArray[np.floating[Any]], first: int = 0) -> None:
-    """Refuse NaN and infinite logits.
-
-    Raises:
-        DataError: naming the first view that has one; `first` is the first row's view.
-    """
-    bad = ~np.isfinite(values).all(axis=1)
-    if bad.any():
-        raise DataError(f"view {first + int(bad.argmax())} has a NaN or infinite logit; the teacher cannot label it")
-
-
-def as_half(values: NDArray[np.floating[Any]], first: int = 0) -> NDArray[np.float16]:
-    """Finite values as little-endian fp16.
-
-    Raises:
-        DataError: one is beyond fp16, naming the first view that has it.
-    """
-    with np.errstate(over="ignore"):
-        half = values.astype("<f2")
-    overflown = ~np.isfinite(half).all(axis=1)
-    if overflown.any():
-        raise DataError(
-            f"view {first + int(overflown.argmax())} has a logit beyond fp16's largest, 65504; use a codec with a step"
-        )
-    return half
+    if not 2 <= bits <= 16:
+        raise ConfigError(f"bits must be 2 to 16, found {bits}")
 
 
 def check_length(payload: bytes, expected: int, what: str) -> None:

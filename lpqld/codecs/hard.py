@@ -8,58 +8,27 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codecs.base import Logits, check_classes, check_hints, check_length
+from lpqld.codecs.base import Codec, CodecRequest, check_length
+from lpqld.codecs.label_block import LabelBlock
+from lpqld.codecs.logits import Logits
 from lpqld.errors import DataError
 
 
 @dataclass(frozen=True)
-class Hard:
-    """Stores nothing: the label follows from the image, whose class is the first hint."""
+class Hard(Codec):
+    """Stores nothing: the label follows from the image, whose class is the first hint.
+
+    Encoding gives no bytes, whatever the logits; decoding needs hints, or raises `DataError`.
+    """
 
     name: ClassVar[str] = "hard"
+    command_names: ClassVar[tuple[str, ...]] = ("hard",)
+    holds_logits: ClassVar[bool] = False
 
-    def encode(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
-    ) -> bytes:
-        """No bytes, whatever the logits."""
-        return b""
-
-    def decode(
-        self, payload: bytes, *, num_views: int, num_classes: int, hints: NDArray[np.int32] | None = None
-    ) -> Logits:
-        """One class a view [N, 1]: its image's.
-
-        Raises:
-            DataError: there are bytes, or no hints.
-        """
-        check_classes(num_classes)
-        check_length(payload, 0, "hard")
-        return self._of_images(hints, num_views, num_classes)
-
-    def roundtrip(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
-    ) -> Logits:
-        """One class a view, whatever the logits."""
-        values = logits.ids if isinstance(logits, Logits) else logits
-        return self._of_images(hints, len(values), values.shape[1] if num_classes is None else num_classes)
-
-    def sizes(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
-    ) -> NDArray[np.int64]:
-        """Nothing, for every prefix."""
-        return np.zeros(len(logits.ids if isinstance(logits, Logits) else logits) + 1, dtype=np.int64)
+    @classmethod
+    def for_labels(cls, request: CodecRequest) -> Hard:
+        """Whatever k and bits are: there is only one."""
+        return cls()
 
     def keep(self, logits: NDArray[np.floating[Any]]) -> Logits:
         """The argmax, which is not stored either."""
@@ -78,13 +47,24 @@ class Hard:
         """None."""
         return 0.0
 
-    def to_json(self) -> dict[str, Any]:
-        """Nothing but the name."""
-        return {"name": self.name}
+    def _encode(self, block: LabelBlock) -> bytes:
+        return b""
 
-    def _of_images(self, hints: NDArray[np.int32] | None, num_views: int, num_classes: int) -> Logits:
-        ids = check_hints(hints, num_views, num_classes)[:, :1]
-        if ids.shape[1] == 0 or ids.min(initial=0) < 0:
-            raise DataError("hard labels follow from the images: pass the class of each view's image as its first hint")
-        ids = np.ascontiguousarray(ids)
-        return Logits(ids, np.zeros(ids.shape, dtype=np.float32))
+    def _decode(self, payload: bytes, num_views: int, num_classes: int, hints: NDArray[np.int32]) -> Logits:
+        check_length(payload, 0, "hard")
+        return _of_images(hints)
+
+    def _roundtrip(self, block: LabelBlock) -> Logits:
+        return _of_images(block.hints)
+
+    def _sizes(self, block: LabelBlock) -> NDArray[np.int64]:
+        return np.zeros(len(block) + 1, dtype=np.int64)
+
+
+def _of_images(hints: NDArray[np.int32]) -> Logits:
+    """One class a view [N, 1], its image's."""
+    ids = hints[:, :1]
+    if ids.shape[1] == 0 or ids.min(initial=0) < 0:
+        raise DataError("hard labels follow from the images: pass the class of each view's image as its first hint")
+    ids = np.ascontiguousarray(ids)
+    return Logits(ids, np.zeros(ids.shape, dtype=np.float32))

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld._numba import compiled
-from lpqld.codecs.base import Logits, check_finite
+from lpqld.codecs.label_block import check_finite
+from lpqld.codecs.logits import DenseOrSparse, Logits
 from lpqld.errors import ConfigError
 
 
-class Selected(NamedTuple):
+class LargestLogits(NamedTuple):
     """The k largest logits of N views: `ids` ascending [N, k], their `values` [N, k], each argmax's place [N]."""
 
     ids: NDArray[np.int32]
@@ -20,7 +21,7 @@ class Selected(NamedTuple):
     argmax: NDArray[np.int64]
 
 
-def select(logits: NDArray[np.floating[Any]] | Logits, k: int, first: int = 0) -> Selected:
+def largest_logits(logits: DenseOrSparse, k: int, first: int = 0) -> LargestLogits:
     """The k largest of each view; `first` is the first one's number, for messages.
 
     Of equal largest values the first one is the argmax: sparse labels put the teacher's there.
@@ -37,7 +38,7 @@ def select(logits: NDArray[np.floating[Any]] | Logits, k: int, first: int = 0) -
     if not isinstance(logits, Logits):
         columns = largest(values, k)
         place = (columns == argmax[:, None]).argmax(axis=1)
-        return Selected(columns, np.take_along_axis(values, columns, axis=1), place)
+        return LargestLogits(columns, np.take_along_axis(values, columns, axis=1), place)
     by_id = np.argsort(logits.ids, axis=1)
     all_ids = np.take_along_axis(logits.ids, by_id, axis=1)
     values = np.take_along_axis(values, by_id, axis=1)
@@ -46,7 +47,7 @@ def select(logits: NDArray[np.floating[Any]] | Logits, k: int, first: int = 0) -
     np.put_along_axis(surely_kept, argmax[:, None], np.inf, axis=1)
     columns = largest(surely_kept, k)
     ids = np.take_along_axis(all_ids, columns, axis=1).astype(np.int32)
-    return Selected(ids, np.take_along_axis(values, columns, axis=1), (columns == argmax[:, None]).argmax(axis=1))
+    return LargestLogits(ids, np.take_along_axis(values, columns, axis=1), (columns == argmax[:, None]).argmax(axis=1))
 
 
 def largest(values: NDArray[np.floating[Any]], k: int) -> NDArray[np.int32]:

@@ -12,27 +12,22 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codecs.base import Logits, check_classes, check_finite, check_positive, dense_ids, every_class
+from lpqld.codecs.base import Codec, CodecRequest, check_bits, check_positive
 from lpqld.codecs.entropy.adaptive_bits import LARGEST_NUMBER, NUMBER_CONTEXTS, fresh_odds
 from lpqld.codecs.entropy.coefficient_coder import code_coefficients
-from lpqld.codecs.entropy.range_coder import (
-    POSITION,
-    STATE_BYTES,
-    finish,
-    is_past,
-    is_whole,
-    start_decoding,
-    start_encoding,
-    with_room,
-)
+from lpqld.codecs.entropy.payload import decode_in_parts, encode_in_parts
+from lpqld.codecs.entropy.range_coder import STATE_BYTES, Buffer, State
+from lpqld.codecs.label_block import LabelBlock, check_finite
+from lpqld.codecs.logits import Logits, dense_ids
 from lpqld.errors import ConfigError, DataError
 
 MAX_RANK = 1024
 _CHUNK_VIEWS = 1024
+_PILOT_VIEWS, _DEFAULT_RANK = 4096, 64
 
 
 @dataclass(frozen=True)
-class LowRank:
+class LowRank(Codec):
     """Logits as mean + basis · coefficients, the coefficients in whole steps: z ≈ μ + s Bᵀn, up to a shift per label.
 
     Close to the full softmax at high temperatures for few bytes; it flattens the peaks that low temperatures look at
@@ -46,6 +41,10 @@ class LowRank:
     """
 
     name: ClassVar[str] = "lowrank"
+    command_names: ClassVar[tuple[str, ...]] = ("lowrank",)
+    k_counts_classes: ClassVar[bool] = False
+    usual_bits: ClassVar[int] = 5
+    is_fitted: ClassVar[bool] = True
 
     step: float
     mean: str
@@ -59,6 +58,14 @@ class LowRank:
             raise ConfigError(f"a basis of {rank} directions (1 to {MAX_RANK}) and {num_classes} classes does not fit")
         if not np.isfinite(self._mean).all() or not np.isfinite(self._basis).all():
             raise ConfigError("a basis must be finite")
+
+    @classmethod
+    def for_labels(cls, request: CodecRequest) -> LowRank:
+        """k directions, by default 64."""
+        request.check_every_class()
+        rank = min(_DEFAULT_RANK, request.num_classes - 1) if request.k is None else request.k
+        pilot = request.pilot.take(slice(0, _PILOT_VIEWS)).dense(request.num_classes)
+        return cls.fit(pilot, rank=rank, bits=request.bits)
 
     @classmethod
     def fit(cls, pilot: NDArray[np.floating[Any]], *, rank: int, step: float | None = None, bits: int = 8) -> LowRank:
@@ -78,8 +85,7 @@ class LowRank:
             raise ConfigError(
                 f"rank must be 1 to {min(MAX_RANK, num_classes - 1)}, below the number of classes; found {rank}"
             )
-        if not 2 <= bits <= 16:
-            raise ConfigError(f"bits must be 2 to 16, found {bits}")
+        check_bits(bits)
         check_finite(pilot)
         centred = pilot.astype(np.float64) - pilot.mean(axis=1, keepdims=True, dtype=np.float64)
         mean = centred.mean(axis=0)
@@ -97,89 +103,22 @@ class LowRank:
         """Coefficients of a label."""
         return len(self._basis)
 
-    def encode(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
-    ) -> bytes:
-        """Bytes of float [N, C], or of sparse logits that hold every class.
-
-        Raises:
-            ConfigError: other classes than the basis was made for.
-            DataError: a logit is NaN, infinite, or too large for the step.
-        """
-        return self._encode(logits, num_classes)[0]
-
-    def sizes(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
-    ) -> NDArray[np.int64]:
-        """The length of every prefix's encoding."""
-        return self._encode(logits, num_classes)[1]
-
-    def decode(
-        self, payload: bytes, *, num_views: int, num_classes: int, hints: NDArray[np.int32] | None = None
-    ) -> Logits:
-        """Logits [N, C] in class order.
-
-        Raises:
-            DataError: `payload` is not what `encode` makes of that many views and classes.
-        """
-        check_classes(num_classes)
-        if num_classes != len(self._mean):
-            raise DataError(f"a basis of {len(self._mean)} classes cannot decode labels of {num_classes}")
-        source = np.frombuffer(payload, dtype=np.uint8).copy()
-        state, odds, counts = start_decoding(source), *_fresh(self.rank)
-        parts = [np.zeros((0, num_classes), dtype=np.float32)]
-        for start in range(0, num_views, _CHUNK_VIEWS):
-            whole = np.zeros((min(_CHUNK_VIEWS, num_views - start), self.rank), dtype=np.int64)
-            code_coefficients(True, state, source, odds, counts, whole, np.zeros(len(whole), dtype=np.int64))
-            if is_past(state, len(source)):
-                break
-            with np.errstate(over="ignore", invalid="ignore"):
-                parts.append(self._logits(whole))
-        if not is_whole(state, len(source)):
-            raise DataError(f"low-rank payload of {len(source)} bytes does not end where its labels do: it is damaged")
-        values = np.concatenate(parts)
-        if not np.isfinite(values).all():
-            raise DataError("low-rank payload holds a value that is not finite: it is damaged")
-        return Logits(dense_ids(num_views, num_classes), values)
-
-    def roundtrip(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
-    ) -> Logits:
-        """Logits [N, C] in class order; in their last bits a projection depends on how many views are done at once."""
-        values = self._known(logits, num_classes)
-        return Logits(dense_ids(*values.shape), self._logits(self._coefficients(values, 0)))
-
-    def keep(self, logits: NDArray[np.floating[Any]]) -> Logits:
-        """Everything."""
-        return Logits(dense_ids(*logits.shape), logits.astype(np.float32, copy=False))
-
     def max_bytes(self, num_views: int, num_classes: int) -> int:
         """Every bit of every coefficient at its least likely."""
         return STATE_BYTES + math.ceil(num_views * self.rank * (28 * 11 + 22) / 8)
-
-    def kept(self, num_classes: int) -> int:
-        """All of them."""
-        return num_classes
 
     def bytes_per_view(self, num_classes: int) -> float:
         """About three bits a coefficient; the basis comes on top, once."""
         return 3 * self.rank / 8
 
-    def to_json(self) -> dict[str, Any]:
-        """Name, step and basis."""
-        return {"name": self.name, "step": self.step, "mean": self.mean, "scales": self.scales, "basis": self.basis}
+    @property
+    def difference_unit(self) -> float:
+        """The step of the coefficients."""
+        return self.step
+
+    def comparable(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As they come back: a difference outside of the directions is none of the labels' making."""
+        return self.decode(self.encode(logits), num_views=len(logits), num_classes=logits.shape[1]).values
 
     @cached_property
     def _mean(self) -> NDArray[np.float64]:
@@ -191,22 +130,50 @@ class LowRank:
         scales = _unpacked(self.scales, "<f4").astype(np.float64)
         return _unpacked(self.basis, "i1").reshape(len(scales), -1) * scales[:, None]
 
-    def _encode(
-        self, logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None
-    ) -> tuple[bytes, NDArray[np.int64]]:
-        logits = self._known(logits, num_classes)
-        state, odds, counts = start_encoding(), *_fresh(self.rank)
-        buffer, sizes = np.zeros(1, dtype=np.uint8), np.ones(len(logits) + 1, dtype=np.int64)
-        for start in range(0, len(logits), _CHUNK_VIEWS):
-            whole = self._coefficients(logits[start : start + _CHUNK_VIEWS], start)
-            needed = int(state[POSITION]) + self.max_bytes(len(whole), logits.shape[1])
-            buffer = with_room(buffer, needed)
-            code_coefficients(None, state, buffer, odds, counts, whole, sizes[1 + start :])
-        return buffer[: finish(state, buffer)].tobytes(), sizes
+    def _encode(self, block: LabelBlock) -> bytes:
+        return self._coded(block)[0]
 
-    def _known(self, logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None) -> NDArray[np.floating[Any]]:
+    def _sizes(self, block: LabelBlock) -> NDArray[np.int64]:
+        return self._coded(block)[1]
+
+    def _coded(self, block: LabelBlock) -> tuple[bytes, NDArray[np.int64]]:
+        """The payload, and the length of every shorter one."""
+        logits = self._known(block)
+        odds, counts = _fresh(self.rank)
+
+        def code(state: State, buffer: Buffer, some: slice, sizes: NDArray[np.int64]) -> None:
+            whole = self._coefficients(logits[some], some.start)
+            code_coefficients(None, state, buffer, odds, counts, whole, sizes)
+
+        return encode_in_parts(len(logits), _CHUNK_VIEWS, lambda count: self.max_bytes(count, logits.shape[1]), code)
+
+    def _decode(self, payload: bytes, num_views: int, num_classes: int, hints: NDArray[np.int32]) -> Logits:
+        if num_classes != len(self._mean):
+            raise DataError(f"a basis of {len(self._mean)} classes cannot decode labels of {num_classes}")
+        odds, counts = _fresh(self.rank)
+
+        def code(state: State, buffer: Buffer, some: slice) -> NDArray[np.int64]:
+            whole = np.zeros((some.stop - some.start, self.rank), dtype=np.int64)
+            code_coefficients(True, state, buffer, odds, counts, whole, np.zeros(len(whole), dtype=np.int64))
+            return whole
+
+        parts = [np.zeros((0, num_classes), dtype=np.float32)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for whole in decode_in_parts(payload, num_views, _CHUNK_VIEWS, code, "low-rank"):
+                parts.append(self._logits(whole))
+        values = np.concatenate(parts)
+        if not np.isfinite(values).all():
+            raise DataError("low-rank payload holds a value that is not finite: it is damaged")
+        return Logits(dense_ids(num_views, num_classes), values)
+
+    def _roundtrip(self, block: LabelBlock) -> Logits:
+        """In their last bits they depend on how many views are projected at once."""
+        values = self._known(block)
+        return Logits(dense_ids(*values.shape), self._logits(self._coefficients(values, 0)))
+
+    def _known(self, block: LabelBlock) -> NDArray[np.floating[Any]]:
         """Logits of the classes that the basis was made for [N, C]."""
-        logits = every_class(logits, num_classes, ": a low-rank code needs them all")
+        logits = block.every_class(": a low-rank code needs them all")
         if logits.shape[1] != len(self._mean):
             raise ConfigError(f"a basis of {len(self._mean)} classes cannot encode labels of {logits.shape[1]}")
         return logits
@@ -222,7 +189,7 @@ class LowRank:
         values = logits.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             centred = values - values.mean(axis=1, keepdims=True) - self._mean
-            steps = np.rint(centred @ self._basis.T / self.step)
+            steps: NDArray[np.float64] = np.rint(centred @ self._basis.T / self.step)
             fits = np.abs(steps).max(axis=1) <= LARGEST_NUMBER
         if not fits.all():
             raise DataError(

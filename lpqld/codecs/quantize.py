@@ -1,4 +1,4 @@
-"""Labels as whole numbers and back: select, round to steps (or to fp16's own), order."""
+"""Labels as whole numbers and back: the largest logits, rounded to steps (or to fp16's own), in order."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.codecs.absent import Absent, absent_levels, absent_logits, absent_numbers, unit_of
-from lpqld.codecs.base import Logits, as_half, dense_ids
 from lpqld.codecs.entropy.adaptive_bits import LARGEST_NUMBER
-from lpqld.codecs.largest import select
+from lpqld.codecs.label_block import LabelBlock, as_half
+from lpqld.codecs.largest import largest_logits
+from lpqld.codecs.logits import Logits
 from lpqld.errors import DataError
 
 _CHUNK_VALUES = 2**20
@@ -40,28 +41,20 @@ class Quantized(NamedTuple):
         )
 
 
-def quantize(
-    logits: NDArray[np.floating[Any]] | Logits,
-    num_classes: int,
-    k: int,
-    step: float | None,
-    absent: Absent,
-    temperature: float | None,
-) -> Quantized:
+def quantize(block: LabelBlock, k: int, step: float | None, absent: Absent, temperature: float | None) -> Quantized:
     """The k largest logits of each view in whole steps, or as fp16 where `step` is None.
 
     Raises:
         ConfigError: the labels hold fewer than k classes, or do not say what absent classes have.
         DataError: a logit is NaN, infinite, beyond fp16, or too far from the others for the step.
     """
-    if isinstance(logits, Logits) and logits.one_row and np.array_equal(logits.ids[:1], dense_ids(1, num_classes)):
-        logits = logits.values
-    num_views, width = (logits.values if isinstance(logits, Logits) else logits).shape
-    chunk, parts = max(1, _CHUNK_VALUES // max(1, width)), []
+    block = block.without_ids()
+    num_views, width = block.values.shape
+    chunk = max(1, _CHUNK_VALUES // max(1, width))
+    parts = []
     for first in range(0, max(1, num_views), chunk):
-        some = slice(first, first + chunk)
-        part = logits.take(some) if isinstance(logits, Logits) else logits[some]
-        ids, values, argmax = select(part, k, first)
+        part = block.take(slice(first, first + chunk)).logits
+        ids, values, argmax = largest_logits(part, k, first)
         if step is None:
             codes = _half_codes(values, first)
             smallest: NDArray[np.float64] = values.astype(np.float16).min(axis=1).astype(np.float64)
@@ -71,7 +64,7 @@ def quantize(
             steps = _whole_steps(values, step, first)
             smallest = steps.min(axis=1) * step
             below, numbers = steps.max(axis=1, keepdims=True) - steps, np.zeros((len(steps), 0), dtype=np.int64)
-        levels = absent_levels(part, ids, absent, temperature, num_classes)
+        levels = absent_levels(part, ids, absent, temperature, block.num_classes)
         others = absent_numbers(levels, smallest, absent, unit_of(absent, step))
         parts.append(Quantized(*_ordered(ids, below, argmax), np.concatenate([numbers, others], axis=1)))
     return Quantized(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.codecs.absent import ABSENT_NUMBERS, Absent, absent_levels
-from lpqld.codecs.base import Logits, check_classes, check_hints, check_positive
+from lpqld.codecs.base import Codec, CodecRequest, check_positive
 from lpqld.codecs.entropy.context_model import fresh_model
 from lpqld.codecs.entropy.label_coder import code_views
-from lpqld.codecs.entropy.range_coder import (
-    POSITION,
-    STATE_BYTES,
-    finish,
-    is_past,
-    is_whole,
-    start_decoding,
-    start_encoding,
-    with_room,
-)
+from lpqld.codecs.entropy.payload import decode_in_parts, encode_in_parts
+from lpqld.codecs.entropy.range_coder import STATE_BYTES, Buffer, State
+from lpqld.codecs.label_block import LabelBlock
 from lpqld.codecs.largest import largest
+from lpqld.codecs.logits import Logits
 from lpqld.codecs.quantize import Quantized, dequantize, quantize
+from lpqld.codecs.steps import StepCodec, step_for_bits
 from lpqld.errors import ConfigError, DataError
 
+# What the command line calls the ways to describe classes that are not kept.
+_ABSENT: dict[str, Absent] = {"topk": "none", "topk-min": "minimum", "topk-share": "share", "topk-tail": "tail"}
+_SHARE_TEMPERATURE = 4.0
 _CHUNK_VALUES = 2**18
 # The least likely outcome of an adaptive bit is 2**-11; of a class being kept, 2**-11; of its not being kept, 2**-5.1.
 _ADAPTIVE_BITS, _MISS_BITS = 11, 5.1
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(StepCodec):
     """Keeps the k largest logits; values in whole steps, or as fp16 where `step` is None.
 
     In steps, every decoded value is within step / 2 of the teacher's, but for one constant shift per label, which
@@ -60,6 +58,8 @@ class TopK:
     """
 
     name: ClassVar[str] = "topk"
+    command_names: ClassVar[tuple[str, ...]] = tuple(_ABSENT)
+    keeps_largest: ClassVar[bool] = True
 
     k: int
     step: float | None = None
@@ -76,72 +76,20 @@ class TopK:
         if (self.absent == "share") != (self.temperature is not None):
             raise ConfigError("absent 'share' needs the temperature at which the shares hold, and only it has one")
 
-    def encode(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
-    ) -> bytes:
-        """Bytes of float [N, C], or of sparse logits with at least k classes a view (then `num_classes` is needed).
+    @classmethod
+    def for_labels(cls, request: CodecRequest) -> TopK:
+        """k of the classes that the labels hold, by default all of those."""
+        stored = request.pilot.ids.shape[1]
+        k = stored if request.k is None else request.k
+        if not 1 <= k <= stored:
+            raise ConfigError(f"k must be 1 to {stored}, the classes that these labels hold; found {k}")
+        absent = _ABSENT[request.name]
+        temperature = _SHARE_TEMPERATURE if absent == "share" else None
+        return cls(k, step_for_bits(request.pilot, k, request.bits), absent, temperature)
 
-        Raises:
-            ConfigError: k is more than the classes there are.
-            DataError: a logit is NaN, infinite, or too large for the step.
-        """
-        return self._encode(logits, num_classes, hints)[0]
-
-    def sizes(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
-    ) -> NDArray[np.int64]:
-        """`sizes[n]` is the length of `encode`'s result for the first n views: int64 [N + 1], from one encoding."""
-        return self._encode(logits, num_classes, hints)[1]
-
-    def decode(
-        self, payload: bytes, *, num_views: int, num_classes: int, hints: NDArray[np.int32] | None = None
-    ) -> Logits:
-        """Ids and values [N, k], largest first, and what the other classes have; `hints` as they were encoded with.
-
-        Raises:
-            DataError: `payload` is not what `encode` makes of that many views and classes.
-        """
-        check_classes(num_classes)
-        if self.k > num_classes:
-            raise DataError(f"k={self.k} exceeds the {num_classes} classes of these labels")
-        source = np.frombuffer(payload, dtype=np.uint8).copy()
-        # Without hints every label costs at least the bits of its argmax, so a short payload cannot claim many.
-        if hints is None and num_views > 8 * (len(source) + STATE_BYTES) / math.log2(num_classes):
-            raise DataError(f"top-k payload of {len(source)} bytes cannot hold {num_views} labels: it is damaged")
-        hints = check_hints(hints, num_views, num_classes)
-        model, state = fresh_model(num_classes, 1 + self._num_numbers), start_decoding(source)
-        chunk, parts = max(1, _CHUNK_VALUES // self.k), []
-        for start in range(0, max(1, num_views), chunk):
-            labels = Quantized.zeros(min(chunk, num_views - start), self.k, self._num_numbers)
-            code_views(
-                True, state, source, model, hints[start:][:chunk], *labels, np.zeros(chunk, dtype=np.int64), start
-            )
-            if is_past(state, len(source)):
-                break
-            parts.append(dequantize(labels, num_classes, self.step, self.absent))
-        if not is_whole(state, len(source)):
-            raise DataError(f"top-k payload of {len(source)} bytes does not end where its labels do: it is damaged")
-        return Logits.concatenate(parts)
-
-    def roundtrip(
-        self,
-        logits: NDArray[np.floating[Any]] | Logits,
-        *,
-        num_classes: int | None = None,
-        hints: NDArray[np.int32] | None = None,
-    ) -> Logits:
-        """Ids and values [N, k], largest first, and what the other classes have, as `decode` gives them."""
-        num_classes = _classes_of(logits, num_classes)
-        labels = quantize(logits, num_classes, self.k, self.step, self.absent, self.temperature)
-        return dequantize(labels, num_classes, self.step, self.absent)
+    def like(self, source: Codec) -> TopK:
+        """What it says of other classes is as in `source`."""
+        return replace(self, absent=source.absent, temperature=source.temperature) if isinstance(source, TopK) else self
 
     def keep(self, logits: NDArray[np.floating[Any]]) -> Logits:
         """What a label of dense logits [N, C] will hold, before rounding: a shard in the making is no larger."""
@@ -182,55 +130,46 @@ class TopK:
         """Whole numbers beside ids and values: see `Quantized`."""
         return (self.step is None) + ABSENT_NUMBERS[self.absent]
 
-    def _encode(
-        self, logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None, hints: NDArray[np.int32] | None
-    ) -> tuple[bytes, NDArray[np.int64]]:
+    def _encode(self, block: LabelBlock) -> bytes:
+        return self._coded(block)[0]
+
+    def _sizes(self, block: LabelBlock) -> NDArray[np.int64]:
+        return self._coded(block)[1]
+
+    def _coded(self, block: LabelBlock) -> tuple[bytes, NDArray[np.int64]]:
         """The payload, and the length of every shorter one."""
-        num_classes = _classes_of(logits, num_classes)
-        labels = quantize(logits, num_classes, self.k, self.step, self.absent, self.temperature)
-        num_views = len(labels.ids)
-        hints = check_hints(hints, num_views, num_classes)
-        model, state = fresh_model(num_classes, 1 + self._num_numbers), start_encoding()
-        buffer, sizes = np.zeros(1, dtype=np.uint8), np.ones(num_views + 1, dtype=np.int64)
-        chunk = max(1, _CHUNK_VALUES // num_classes)
-        for start in range(0, num_views, chunk):
-            some = slice(start, min(start + chunk, num_views))
-            needed = int(state[POSITION]) + self.max_bytes(some.stop - start, num_classes)
-            buffer = with_room(buffer, needed)
-            ids, below, numbers = (part[some] for part in labels)
-            code_views(None, state, buffer, model, hints[some], ids, below, numbers, sizes[1:][some], start)
-        return buffer[: finish(state, buffer)].tobytes(), sizes
+        labels, num_classes = self._quantized(block), block.num_classes
+        model = fresh_model(num_classes, 1 + self._num_numbers)
 
+        def code(state: State, buffer: Buffer, some: slice, sizes: NDArray[np.int64]) -> None:
+            ids, below, numbers = (column[some] for column in labels)
+            code_views(None, state, buffer, model, block.hints[some], ids, below, numbers, sizes, some.start)
 
-def _classes_of(logits: NDArray[np.floating[Any]] | Logits, num_classes: int | None) -> int:
-    """C, which dense logits say themselves."""
-    if num_classes is None:
-        if isinstance(logits, Logits):
-            raise ConfigError("encoding sparse logits needs num_classes")
-        num_classes = logits.shape[1]
-    check_classes(num_classes)
-    return num_classes
+        part_views = max(1, _CHUNK_VALUES // num_classes)
+        return encode_in_parts(len(block), part_views, lambda count: self.max_bytes(count, num_classes), code)
 
+    def _decode(self, payload: bytes, num_views: int, num_classes: int, hints: NDArray[np.int32]) -> Logits:
+        if self.k > num_classes:
+            raise DataError(f"k={self.k} exceeds the {num_classes} classes of these labels")
+        # Without hints every label costs at least the bits of its argmax, so a short payload cannot claim many.
+        if hints.shape[1] == 0 and num_views > 8 * (len(payload) + STATE_BYTES) / math.log2(num_classes):
+            raise DataError(f"top-k payload of {len(payload)} bytes cannot hold {num_views} labels: it is damaged")
+        model = fresh_model(num_classes, 1 + self._num_numbers)
 
-def step_for_bits(logits: Logits, k: int, bits: int) -> float | None:
-    """The step at which the k largest values of a pilot's labels span 2**bits - 1 steps; None (fp16) at 16 bits.
+        def code(state: State, buffer: Buffer, some: slice) -> Quantized:
+            labels = Quantized.zeros(some.stop - some.start, self.k, self._num_numbers)
+            sizes = np.zeros(len(labels.ids), dtype=np.int64)
+            code_views(True, state, buffer, model, hints[some], *labels, sizes, some.start)
+            return labels
 
-    Args:
-        logits: the pilot, a few thousand views.
-        k: classes kept, at least 1.
-        bits: bits per value, 2 to 16.
+        parts = decode_in_parts(payload, num_views, max(1, _CHUNK_VALUES // self.k), code, "top-k")
+        return Logits.concatenate([self._dequantized(part, num_classes) for part in parts])
 
-    Raises:
-        ConfigError: bits out of range.
-    """
-    if not 2 <= bits <= 16:
-        raise ConfigError(f"bits must be 2 to 16, found {bits}")
-    if bits == 16:
-        return None
-    k = min(k, logits.values.shape[1])
-    kept = -np.partition(-logits.values, k - 1, axis=1)[:, :k]
-    span = float((kept.max(axis=1) - kept.min(axis=1)).max(initial=0.0))
-    step = max(span, 1e-3) / (2**bits - 1)
-    # Four digits keep the manifest short; rounded up, or the widest label would need one bit more.
-    unit = 10.0 ** (math.floor(math.log10(step)) - 3)
-    return float(f"{math.ceil(step / unit - 1e-9) * unit:.4g}")
+    def _roundtrip(self, block: LabelBlock) -> Logits:
+        return self._dequantized(self._quantized(block), block.num_classes)
+
+    def _quantized(self, block: LabelBlock) -> Quantized:
+        return quantize(block, self.k, self.step, self.absent, self.temperature)
+
+    def _dequantized(self, labels: Quantized, num_classes: int) -> Logits:
+        return dequantize(labels, num_classes, self.step, self.absent)

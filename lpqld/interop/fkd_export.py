@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.codecs import Hard
 from lpqld.errors import ConfigError
 from lpqld.interop.fkd_folder import BATCH_INDICES, EPOCH_INDICES
 from lpqld.labels import Labels
@@ -55,7 +54,7 @@ def export_fkd(labels: Labels, views: Views | None, out: Location, layout: str =
     if layout not in LAYOUTS:
         raise ConfigError(f"layout {layout} of fkd is not known: expected {' or '.join(LAYOUTS)}")
     spec = labels.spec
-    if isinstance(spec.codec, Hard) or labels.logits.absent is not None:
+    if not spec.codec.holds_logits or labels.logits.absent is not None:
         raise ConfigError(f"fkd holds logits, all or the k largest, and nothing else: not those of {spec.codec.name}")
     notes: list[str] = []
     if spec.table is not None:
@@ -69,7 +68,7 @@ def export_fkd(labels: Labels, views: Views | None, out: Location, layout: str =
         assert views is not None, "views that were drawn are needed"
         table = _table_of(views, labels)
         notes.append("crops are on whole pixels there and resized by Pillow: labels were made on slightly other views")
-    if spec.codec.name == "topk" and getattr(spec.codec, "step", None) is not None:
+    if spec.codec.keeps_largest and spec.codec.value_step is not None:
         notes.append("values in steps are written as fp16")
     images = np.split(table.rows, table.batch_starts[1:])
     num_bytes = 0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codecs import Codec, Dense, Logits, TopK, codec_for
+from lpqld.codecs import Codec, Logits, codec_for, default_codec_name
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
 from lpqld.labels.label_set import Labels, views_of
@@ -156,9 +156,9 @@ def check_recoverable(labels: Labels, codec: Codec) -> None:
     if kept > stored:
         asked = f"codec {codec.name}" if kept == num_classes else f"k={kept}"
         raise ConfigError(f"these labels keep {stored} of {num_classes} classes; {asked} cannot bring the rest back")
-    source = _step_of(labels.spec.codec)
-    if source is not None and isinstance(codec, Dense | TopK) and (codec.step is None or codec.step < source):
-        asked = "fp16" if codec.step is None else f"a step of {codec.step:g}"
+    source, step = labels.spec.codec.value_step, codec.value_step
+    if source is not None and (codec.stores_half or (step is not None and step < source)):
+        asked = "fp16" if step is None else f"a step of {step:g}"
         raise ConfigError(f"these labels are stored in steps of {source:g}; {asked} cannot bring finer values back")
 
 
@@ -171,21 +171,15 @@ def smaller_codec(labels: Labels, *, name: str | None = None, k: int | None = No
     source, num_classes = labels.spec.codec, labels.spec.num_classes
     if name is None and k is None and bits is None:
         return source
-    chosen = name or ("topk" if k is not None or isinstance(source, TopK) else "dense")
+    chosen = name or default_codec_name(k, source)
     codec = codec_for(chosen, k=k, bits=bits or 16, num_classes=num_classes, pilot=labels.logits)
-    if name is None and isinstance(codec, TopK) and isinstance(source, TopK):
-        codec = replace(source, k=codec.k, step=codec.step)
-    step = _step_of(source)
-    stays = step is not None and (bits is None or bits == _stored_bits(labels, codec.kept(num_classes), step))
-    if stays and isinstance(codec, Dense | TopK):
-        codec = replace(codec, step=step)
+    if name is None:
+        codec = codec.like(source)
+    step = source.value_step
+    if step is not None and (bits is None or bits == _stored_bits(labels, codec.kept(num_classes), step)):
+        codec = codec.with_step(step)
     check_recoverable(labels, codec)
     return codec
-
-
-def _step_of(codec: Codec) -> float | None:
-    """The step of a codec's logits; None where they are fp16, or projected."""
-    return codec.step if isinstance(codec, Dense | TopK) else None
 
 
 def _stored_bits(labels: Labels, k: int, step: float) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.codecs import Dense, Hard, Logits, LowRank, TopK
+from lpqld.codecs import Logits
 from lpqld.counter_random import permutation
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
@@ -21,8 +21,6 @@ from lpqld.views import StoredOrder, bank_of
 TEMPERATURES = (20.0, 7.0, 2.0, 1.0)
 _SAMPLE_STREAM = 5
 _CHUNK_VALUES = 2**22
-# fp16's own step at a logit of 20 is 1/64: what labels without a step are compared in.
-_HALF_PRECISION_STEP = 1 / 64
 
 
 def chunks(num_views: int, num_classes: int) -> Iterator[slice]:
@@ -117,21 +115,17 @@ def largest_difference(
         DataError: the images or the teacher are not those of the labels.
     """
     spec = labels.spec
-    if isinstance(spec.codec, Hard):
+    if not spec.codec.holds_logits:
         raise ConfigError("hard labels are the images' classes, not the teacher's: there is nothing to recompute")
     if teacher.num_classes != spec.num_classes:
         raise DataError(f"the teacher has {teacher.num_classes} classes, the labels {spec.num_classes}")
     views = labels.views_of(images)
     sample = np.sort(permutation(seed, _SAMPLE_STREAM, 0, spec.num_views)[:num_views])
     bank, teacher = bank_of(views, device), teacher.to(device).eval()
-    assert isinstance(spec.codec, Dense | LowRank | TopK)
-    step, largest = spec.codec.step or _HALF_PRECISION_STEP, 0.0
+    step, largest = spec.codec.difference_unit, 0.0
     for start in range(0, len(sample), spec.batch_size):
         positions = sample[start : start + spec.batch_size]
-        logits = teacher(bank.render(views.draw(positions))).float().cpu().numpy()
-        if isinstance(spec.codec, LowRank):
-            projected = spec.codec.encode(logits)
-            logits = spec.codec.decode(projected, num_views=len(logits), num_classes=spec.num_classes).values
+        logits = spec.codec.comparable(teacher(bank.render(views.draw(positions))).float().cpu().numpy())
         stored = labels.logits.take(positions)
         ids = stored.ids.astype(np.int64)
         kept = np.take_along_axis(logits, ids, axis=1)

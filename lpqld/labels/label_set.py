@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.codecs import Dense, Logits, TopK
+from lpqld.codecs import Logits
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.labels.manifest import MANIFEST_FILE, Manifest
@@ -55,7 +55,7 @@ class Labels:
         Args:
             as_stored: hold values that are fp16 in the shards as fp16, in half the memory.
         """
-        half = as_stored and isinstance(spec.codec, Dense | TopK) and spec.codec.step is None
+        half = as_stored and spec.codec.stores_half
         room: Logits | None = None
         numbers, start = [], 0
         for part in parts:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.codecs import Codec, Dense, Logits, codec_for
+from lpqld.codecs import Codec, Dense, Logits, codec_for, default_codec_name, needs_pilot
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageMemory, ImageSet
 from lpqld.labels.provenance import ImagesRef, TeacherRef
@@ -126,7 +126,7 @@ def specify(
     views_per_image: int,
     seed: int,
     batch_size: int,
-    codec: str = "dense",
+    codec: str | None = None,
     k: int | None = None,
     bits: int = 16,
     device: torch.device,
@@ -137,17 +137,19 @@ def specify(
     Args:
         views_per_image: V, at least 1.
         batch_size: the teacher's batch.
-        codec, k, bits: see `codec.codec_for`.
+        codec: by default "topk" where k is given, else "dense".
+        k, bits: see `lpqld.codecs.codec_for`.
         shard_views: about how many labels a shard holds; default: by the size of the job (`shard_size`).
     """
     if views_per_image < 1 or batch_size < 1:
         raise ConfigError(f"views and batch size must be at least 1, found {views_per_image} and {batch_size}")
     num_views = images.num_images * views_per_image
     pilot = Logits(np.zeros((1, images.num_classes), np.int32), np.zeros((1, images.num_classes), np.float32))
-    if bits != 16 or codec == "lowrank":
+    name = codec or default_codec_name(k)
+    if needs_pilot(name, bits):
         labeler = Labeler(teacher, images, rule, seed, device)
         pilot = Logits.concatenate(list(labeler.batches(0, min(num_views, _PILOT_VIEWS), batch_size, Dense())))
-    chosen = codec_for(codec, k=k, bits=bits, num_classes=images.num_classes, pilot=pilot)
+    chosen = codec_for(name, k=k, bits=bits, num_classes=images.num_classes, pilot=pilot)
     return LabelSpec(
         num_images=images.num_images,
         num_classes=images.num_classes,

@@ -5,7 +5,6 @@ A specification is checked when it is made, so one that was read from a manifest
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -71,10 +70,8 @@ class LabelSpec:
         _check("seed", self.seed, 0, 2**64 - 1)
         _check("batch_size", self.batch_size, 1, _MAX_INTEGER)
         _check("shard_views", self.shard_views, 1, MAX_SHARD_VIEWS)
-        kept, step = self.codec.kept(self.num_classes), getattr(self.codec, "step", None)
+        kept = self.codec.kept(self.num_classes)
         _check("codec.k", kept, 1, self.num_classes)
-        if step is not None and (type(step) not in (int, float) or not 0 < step < math.inf):
-            raise ConfigError(f"codec.step must be a number above 0, found {step!r}")
         if self.num_shards > MAX_SHARDS or min(self.shard_views, self.num_views) * kept > MAX_SHARD_LOGITS:
             raise ConfigError(
                 f"{self.num_views} labels of {kept} classes in shards of shard_views={self.shard_views}: a set has at "
@@ -224,7 +221,7 @@ class LabelSpec:
             num_classes=num_classes,
             num_views=fields.integer("num_views", num_images, num_images * _MAX_INTEGER),
             full_views=fields.integer("full_views", 1, _MAX_INTEGER),
-            codec=_read_codec(fields.value("codec")),
+            codec=codec_from_json(fields.value("codec")),
             view_rule=ViewRule.from_json(fields.fields("view_rule")),
             seed=fields.integer("seed", 0, 2**64 - 1),
             batch_size=fields.integer("batch_size", 1, _MAX_INTEGER),
@@ -243,17 +240,6 @@ def _read_views(fields: Fields, read_views: ReadTable) -> ViewTable:
     table = read_views(fields.integer("bytes", 1, MAX_TABLE_BYTES), fields.digest("sha256"))
     fields.finish()
     return table
-
-
-def _read_codec(document: object) -> Codec:
-    if not isinstance(document, dict):
-        raise DataError(f"codec must be an object, found {document!r:.60}")
-    try:
-        return codec_from_json(document)
-    except DataError:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"codec: {error}") from error
 
 
 def _check(name: str, value: object, low: int, high: int) -> None:

@@ -76,7 +76,6 @@ def make_master(
         views_per_image=config.views_per_image,
         seed=config.seed,
         batch_size=config.relabel.batch_size,
-        codec="dense" if config.relabel.k is None else "topk",
         k=config.relabel.k if config.relabel.k is None else min(config.relabel.k, images.num_classes),
         device=device,
         shard_views=config.relabel.shard_views,

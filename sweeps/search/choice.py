@@ -22,7 +22,7 @@ from sweeps.search.reference_container import reference_bytes, reference_views
 _PILOT_VIEWS = 4096
 _RUNG_IMAGES = 1000
 
-PLAIN = "topk"
+PLAIN = TopK.name
 Kind = Literal["search", "hard", "all", "prune", "paper", "real"]
 
 
@@ -224,6 +224,6 @@ def _codec_of(choice: Choice, shared: Shared) -> Codec:
 def all_label_bytes(master: Labels) -> int:
     """Bytes on disk of every view's logits, all classes, fp16: what a user stores without this project."""
     spec = master.spec
-    if isinstance(spec.codec, Dense):
+    if spec.codec.stores_every_logit:
         return PrefixSizes(master, Dense()).num_bytes(spec.num_views)
     return spec.num_views * spec.num_classes * 2

@@ -9,13 +9,13 @@ from typing import Any
 import optuna
 
 from lpqld.byte_sizes import format_bytes
-from lpqld.codecs import LowRank
+from lpqld.codecs import codec_class
 from lpqld.errors import ConfigError
 from lpqld.training import CONSTANT, Recipe, schedule_parts
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.search.choice import PLAIN, Choice, Shared, smallest_budget
 
-_FIRST_BITS, _FIRST_LOW_RANK_BITS, _FIRST_END = 4, 5, 2.0  # what docs/findings.md found best
+_FIRST_END = 2.0  # what docs/findings.md found best
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Space:
 
         The paper's k are classes: no directions of a low rank, where there are others.
         """
-        of_classes = [codec for codec in self.codecs if codec[0] != LowRank.name] or self.codecs
+        of_classes = [codec for codec in self.codecs if codec_class(codec[0]).k_counts_classes] or self.codecs
         wanted, largest = paper.k_for(num_classes), self._kept[-1]
         name, nearest, _ = min(of_classes, key=lambda codec: (abs(codec[1] - wanted), codec[1]))
         points = [
@@ -82,8 +82,8 @@ class Space:
         """A trial's parameters, moved to what the search allows."""
         search, (start, end, own_shape) = self.search, schedule_parts(temperature)
         shape = own_shape if own_shape in search.temperature_shape else search.temperature_shape[0]
-        wished = _FIRST_LOW_RANK_BITS if name == LowRank.name else _FIRST_BITS
-        bits = min(self._bits(name, k), key=lambda bits: abs(bits - wished))
+        usual = codec_class(name).usual_bits
+        bits = min(self._bits(name, k), key=lambda bits: abs(bits - usual))
         point: dict[str, Any] = {"k": k, f"codec_of_{k}": name, f"bits_of_{k}_{name}": bits}
         point |= {"shape": shape, "start": _within(start, search.temperature_start)}
         if shape != CONSTANT:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lpqld.codecs.base import Logits
+from lpqld.codecs import Logits
 from lpqld.codecs.topk import TopK
 from tests.checks import random_logits
 from tests.conftest import CHECKOUT, command_environment

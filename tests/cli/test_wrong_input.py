@@ -237,7 +237,7 @@ class TestTeacher:
 
 @pytest.fixture(scope="module")
 def labels(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from lpqld.codecs.base import Logits
+    from lpqld.codecs import Logits
     from lpqld.codecs.dense import Dense
     from lpqld.labels.compress import encode
     from lpqld.labels.label_set import Labels

@@ -31,7 +31,7 @@ with atheris.instrument_imports(
     import numpy as np
     import torch
 
-    from lpqld.codecs.base import Codec, Logits
+    from lpqld.codecs import Codec, Logits
     from lpqld.codecs.dense import Dense
     from lpqld.codecs.hard import Hard
     from lpqld.codecs.lowrank import LowRank

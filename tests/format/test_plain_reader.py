@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lpqld.codecs.base import Codec, Logits
+from lpqld.codecs import Codec, Logits
 from lpqld.codecs.dense import Dense
 from lpqld.codecs.hard import Hard
 from lpqld.codecs.lowrank import LowRank

@@ -13,7 +13,7 @@ import pytest
 import ray
 import torch
 
-from lpqld.codecs.base import Logits, dense_ids
+from lpqld.codecs import Logits, dense_ids
 from lpqld.codecs.dense import Dense
 from lpqld.images.image_set import ImageSet
 from lpqld.labels.label_set import Labels

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lpqld._numba import compiled
 from lpqld.codecs.entropy.adaptive_bits import code_number
-from lpqld.codecs.entropy.range_coder import ONE, POSITION, code_bit
+from lpqld.codecs.entropy.range_coder import ONE, POSITION, Buffer, State, code_bit
 
 
 @compiled
-def code_coefficients(source, state, buffer, odds, counts, whole_Nr, sizes):
+def code_coefficients(
+    source: bool | None,
+    state: State,
+    buffer: Buffer,
+    odds: NDArray[np.int32],
+    counts: NDArray[np.int32],
+    whole_Nr: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+) -> None:
     """Each coefficient's magnitude, adaptive by direction, and its sign."""
     for view in range(len(whole_Nr)):
         for direction in range(whole_Nr.shape[1]):

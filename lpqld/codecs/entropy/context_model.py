@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld._numba import compiled, inlined
-from lpqld.codecs.base import MOST_HINTS
 from lpqld.codecs.entropy.adaptive_bits import NUMBER_CONTEXTS, fresh_odds
 from lpqld.codecs.entropy.range_coder import ONE
+from lpqld.codecs.label_block import MOST_HINTS
 
 LEADERS = 3
 BINS = 24

@@ -10,9 +10,9 @@ One set of functions encodes and decodes, see `range_coder`.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lpqld._numba import compiled, inlined
-from lpqld.codecs.base import MOST_HINTS
 from lpqld.codecs.entropy.adaptive_bits import bit_length, code_adaptive, code_number, code_value
 from lpqld.codecs.entropy.context_model import (
     BINS,
@@ -21,6 +21,7 @@ from lpqld.codecs.entropy.context_model import (
     SPANS,
     STEP_BITS,
     STEPS,
+    ContextModel,
     bin_by_mean,
     bin_by_score,
     learn,
@@ -28,11 +29,23 @@ from lpqld.codecs.entropy.context_model import (
     score_by_leader,
 )
 from lpqld.codecs.entropy.member_coder import code_members
-from lpqld.codecs.entropy.range_coder import code_part, code_uniform, look
+from lpqld.codecs.entropy.range_coder import Buffer, State, code_part, code_uniform, look
+from lpqld.codecs.label_block import MOST_HINTS
 
 
 @compiled
-def code_views(source, state, buffer, model, hints_NH, ids_Nk, below_Nk, numbers_NE, sizes, seen):
+def code_views(
+    source: bool | None,
+    state: State,
+    buffer: Buffer,
+    model: ContextModel,
+    hints_NH: NDArray[np.int32],
+    ids_Nk: NDArray[np.int32],
+    below_Nk: NDArray[np.int64],
+    numbers_NE: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    seen: int,
+) -> None:
     """Code N labels that follow `seen` others.
 
     Args:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from lpqld._numba import compiled, inlined
-from lpqld.codecs.base import MOST_HINTS
 from lpqld.codecs.entropy.adaptive_bits import adapt, code_adaptive, code_value
 from lpqld.codecs.entropy.context_model import BINS, LEADERS, REJECTED, SPANS, STEPS
 from lpqld.codecs.entropy.range_coder import SMALLEST_RANGE, code_uniform, normalise
+from lpqld.codecs.label_block import MOST_HINTS
 
 _BLOCK = 32
 _RAREST, _COMMON = 32, 63500

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from lpqld._numba import compiled
 
+State = NDArray[np.int64]
+Buffer = NDArray[np.uint8]
 LOW, RANGE, POSITION = 0, 1, 2
 STATE_BYTES = 6
 _FULL, SMALLEST_RANGE = 1 << 48, 1 << 40

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpqld.codecs.base import Logits, dense_ids
+from lpqld.codecs import Logits, dense_ids
 from lpqld.codecs.dense import Dense
 from lpqld.codecs.topk import TopK
 from lpqld.errors import ConfigError, DataError

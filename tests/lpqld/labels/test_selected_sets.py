@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpqld.codecs.base import Codec
+from lpqld.codecs import Codec
 from lpqld.codecs.dense import Dense
 from lpqld.codecs.hard import Hard
 from lpqld.codecs.lowrank import LowRank

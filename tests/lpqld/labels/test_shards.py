@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lpqld.codecs.base import Logits
+from lpqld.codecs import Logits
 from lpqld.codecs.topk import TopK
 from lpqld.errors import DataError
 from lpqld.labels.shards import HEADER, Shard, check_header, decode_shard, encode_shard, read_shard, shard_file

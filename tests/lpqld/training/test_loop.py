@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lpqld.codecs.base import Codec, Logits
+from lpqld.codecs import Codec, Logits
 from lpqld.codecs.dense import Dense
 from lpqld.codecs.topk import TopK
 from lpqld.errors import ConfigError, DataError
