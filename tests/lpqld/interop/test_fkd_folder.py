@@ -126,7 +126,7 @@ class TestReal:
         (source / EPOCH_INDICES).unlink()
         found = import_fkd(source, photos.take(np.arange(100)), tmp_path / "out")
         assert found.order == "the sampler's seed 42"
-        known = real["lpld-in1k-epochs"].label_set.spec.views.table
+        known = real["lpld-in1k-epochs"].label_set.spec.views
         assert found.label_set.spec.views.content == known.content
         other = import_fkd(source, photos.take(np.arange(100)), tmp_path / "other", seed=1)
         assert other.agreement < 0.05 < found.agreement

@@ -87,7 +87,7 @@ class TestRecoded:
     @pytest.mark.parametrize("select", ["first", "entropy"])
     def test_they_are_what_a_reader_of_the_files_gets(self, labels, images, monkeypatch, codec, held, select):
         monkeypatch.setattr("lpqld.labels.compress._CHUNK_LOGITS", 70)
-        monkeypatch.setattr("lpqld.training.dataset._HELD_BYTES", 2**24 if held else 0)
+        monkeypatch.setattr("lpqld.labels.compress._HELD_BYTES", 2**24 if held else 0)
         master = reordered(labels, select)
         recoded, files = recode(master, codec, num_views=100), encode(master, codec, num_views=100)
         assert recoded.spec == files.spec
@@ -99,7 +99,7 @@ class TestRecoded:
             assert one.absent is None or torch.equal(one.absent, other.absent)
 
     def test_positions_past_the_end_are_refused_though_the_master_has_them(self, labels, images, monkeypatch):
-        monkeypatch.setattr("lpqld.training.dataset._HELD_BYTES", 0)
+        monkeypatch.setattr("lpqld.labels.compress._HELD_BYTES", 0)
         with pytest.raises(IndexError):
             ViewDataset(images, recode(labels, TopK(2), num_views=100))[100]
 
