@@ -7,7 +7,7 @@ release can change a draw.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, unique
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ _ROUNDS = 10
 Words = NDArray[np.uint64]
 
 
+@unique
 class Stream(IntEnum):
     """What random numbers are for. Two uses of one stream would draw the same numbers; a number is never used anew."""
 

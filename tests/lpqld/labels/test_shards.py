@@ -54,7 +54,9 @@ def test_a_shard_in_the_place_of_another_is_named(spec, content, index):
         decode_shard(spec, index, content)
 
 
-@pytest.mark.parametrize("change", [{"views": drawn_by(RULE, 1)}, {"codec": TopK(4)}, {"num_views": 119}, {"batch_size": 11}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"views": drawn_by(RULE, 1)}, {"codec": TopK(4)}, {"num_views": 119}, {"batch_size": 11}], ids=str
+)
 def test_a_shard_of_another_set_is_foreign_and_both_fingerprints_are_said(spec, content, change):
     other = replace(spec, **change)
     with pytest.raises(DataError, match="a foreign shard") as error:
