@@ -160,9 +160,9 @@ def _batch(
     if everything:
         logits = np.take_along_axis(logits, np.argsort(ids, axis=1), axis=1)
     crops = crops.half() if layout == "batches" else crops
-    found: list[Any] = [crops, second, partners, lam, box, torch.from_numpy(logits)]
+    fields: list[Any] = [crops, second, partners, lam, box, torch.from_numpy(logits)]
     if not everything:
-        found.append(torch.from_numpy(ids.astype(np.int16 if num_classes <= _NARROW_CLASSES else np.int32)))
+        fields.append(torch.from_numpy(ids.astype(np.int16 if num_classes <= _NARROW_CLASSES else np.int32)))
     sink = io.BytesIO()
-    torch.save(found, sink)
+    torch.save(fields, sink)
     return sink.getvalue()

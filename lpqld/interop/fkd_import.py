@@ -82,13 +82,13 @@ def import_fkd(
     _check_free(out)
     folder = FkdFolder.open(source, images.num_images, seed=seed)
     with tempfile.TemporaryDirectory(prefix="lpqld-import-") as scratch:
-        kept = _Kept(Path(scratch), sum(len(rows) for rows in folder.images), images.num_classes)
-        batches = kept.reading(folder.batches(side=images.size, num_classes=images.num_classes), folder, progress)
+        logits = _ScratchLogits(Path(scratch), sum(len(rows) for rows in folder.images), images.num_classes)
+        batches = logits.reading(folder.batches(side=images.size, num_classes=images.num_classes), folder, progress)
         table = view_table(folder, batches, images.num_images, images.size)
         _check_covers(table, folder)
-        spec = _specify(folder, table, images, kept, teacher)
-        label_set = _write(spec, table, kept, out)
-        agreement = _agreement(spec, table, kept)
+        spec = _specify(folder, table, images, logits, teacher)
+        label_set = _write(spec, table, logits, out)
+        agreement = _agreement(spec, table, logits)
     return Imported(label_set, sum(file.stat().st_size for file in folder.files), agreement, folder.order)
 
 
@@ -103,7 +103,7 @@ def _check_free(out: Location) -> None:
         (out / name).unlink()
 
 
-class _Kept:
+class _ScratchLogits:
     """The logits of all views in recorded order, in files."""
 
     def __init__(self, folder: Path, num_views: int, num_classes: int) -> None:
@@ -156,8 +156,10 @@ def _check_covers(table: ViewTable, folder: FkdFolder) -> None:
         )
 
 
-def _specify(folder: FkdFolder, table: ViewTable, images: ImageSet, kept: _Kept, teacher: TeacherRef) -> LabelSpec:
-    codec = Dense() if kept.ids is None else TopK(kept.values.shape[1])
+def _specify(
+    folder: FkdFolder, table: ViewTable, images: ImageSet, logits: _ScratchLogits, teacher: TeacherRef
+) -> LabelSpec:
+    codec = Dense() if logits.ids is None else TopK(logits.values.shape[1])
     batch_size = int(np.median(table.batch_sizes))
     mix: Literal["none", "mixup", "cutmix"] = "none"
     if table.partners is not None:
@@ -177,13 +179,13 @@ def _specify(folder: FkdFolder, table: ViewTable, images: ImageSet, kept: _Kept,
     )
 
 
-def _write(spec: LabelSpec, table: ViewTable, kept: _Kept, out: Location) -> LabelSet:
+def _write(spec: LabelSpec, table: ViewTable, logits: _ScratchLogits, out: Location) -> LabelSet:
     """Shards one at a time, the table, then the manifest."""
     shards = []
     for index in range(spec.num_shards):
         start = index * spec.shard_views
         views = table.order[start : start + spec.views_in_shard(index)]
-        content = encode_shard(spec, index, kept.take(views))
+        content = encode_shard(spec, index, logits.take(views))
         write_atomically(out / shard_file(index), content)
         shards.append(Shard.of(content))
     for name, content in spec.views.files().items():
@@ -192,14 +194,14 @@ def _write(spec: LabelSpec, table: ViewTable, kept: _Kept, out: Location) -> Lab
     return LabelSet.open(out)
 
 
-def _agreement(spec: LabelSpec, table: ViewTable, kept: _Kept) -> float:
+def _agreement(spec: LabelSpec, table: ViewTable, logits: _ScratchLogits) -> float:
     classes, agreeing = spec.image_classes, 0
     for start in range(0, len(table), _AT_ONCE):
         views = np.arange(start, min(start + _AT_ONCE, len(table)))
-        values = kept.values[views]
+        values = logits.values[views]
         best = values.argmax(axis=1)
-        if kept.ids is not None:
-            best = np.take_along_axis(kept.ids[views], best[:, None], axis=1)[:, 0]
+        if logits.ids is not None:
+            best = np.take_along_axis(logits.ids[views], best[:, None], axis=1)[:, 0]
         own, partner = classes[table.rows[views]], classes[table.rows[table.partner_views[views]]]
         agreeing += int(((best == own) | (best == partner)).sum())
     return agreeing / len(table)

@@ -52,7 +52,7 @@ class ImageBank:
             images: the image set.
             device: where views are wanted.
             memory: None takes the device where there is room, and else leaves the pixels where `images` has them.
-            as_pillow: render as `render_pil` does, on a CPU whatever the device.
+            as_pillow: render as `render_pillow` does, on a CPU whatever the device.
         """
         self.device, self.pixel_bytes, self.as_pillow = device, images.pixels.numel(), as_pillow
         self.memory = memory or ("shared" if as_pillow else fitting_memory(images, device))
@@ -69,7 +69,7 @@ class ImageBank:
         return f"{format_bytes(self.pixel_bytes)} of pixels, {memory_words(self.memory)}"
 
     def render(self, params: ViewParams) -> torch.Tensor:
-        """Views on the device, float32 [B, 3, S, S]; see `render.render`."""
+        """Views on the device, float32 [B, 3, S, S]; see `rendering.render`."""
         if self.as_pillow:
             return render_as_pillow(self._pixels, params).to(self.device)
         if self._in_place:

@@ -120,9 +120,8 @@ class ViewTable:
 
     def first(self, num_views: int) -> ViewTable:
         """The table of a set of the first `num_views` labels: their views, and those that are mixed into them."""
-        kept = self.order[:num_views]
         labelled = np.zeros(len(self), dtype=bool)
-        labelled[kept] = True
+        labelled[self.order[:num_views]] = True
         return replace(self, labelled=labelled)._without_idle()
 
     def reordered(self, source: NDArray[np.int64]) -> ViewTable:
