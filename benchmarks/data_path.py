@@ -36,7 +36,7 @@ from lpqld.labels import Labeler, Labels, decode_shard, encode_shard, specify
 from lpqld.models import Teacher, TeacherSpec, build
 from lpqld.storage import write_atomically
 from lpqld.training import Recipe, SoftTargets, Student, ViewDataset, kl_divergence
-from lpqld.views import ViewRule, Views
+from lpqld.views import ViewRule, drawn_by
 
 _K, _BATCH, _EPOCHS = 50, 100, 3
 Rate = float  # views per second
@@ -55,7 +55,7 @@ class Ours:
             device=self.device, shard_views=images.num_images * _EPOCHS,
         )  # fmt: skip
         self.given = np.random.default_rng(0).normal(size=(_BATCH, images.num_classes)).astype(np.float32)
-        self.views = Views(images, ViewRule(), 0)
+        self.views = drawn_by(ViewRule(), 0).of(images)
 
     def relabel(self, folder: Path, with_network: bool) -> Rate:
         """Label every view."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from relabel_speed import noise
 
-from lpqld.views import ViewRule, Views, render, render_as_pillow
+from lpqld.views import ViewRule, drawn_by, render, render_as_pillow
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     images = noise(100, 224, 10)
-    params = Views(images, ViewRule(), 0).draw(np.arange(arguments.views))
+    params = drawn_by(ViewRule(), 0).of(images).draw(np.arange(arguments.views))
     seconds: dict[str, list[float]] = {"as Pillow": [], "our own": []}
     for _ in range(arguments.rounds):
         for name, renderer in zip(seconds, (render_as_pillow, render), strict=True):

@@ -30,7 +30,7 @@ from lpqld.images import ImageSet
 from lpqld.labels import Labeler, encode_shard, specify
 from lpqld.models import Teacher, TeacherSpec, build, load_teacher
 from lpqld.storage import write_atomically
-from lpqld.views import ViewRule, Views
+from lpqld.views import ViewRule, drawn_by
 from sweeps.cluster import cluster
 
 _RULE, _SEED, _K = ViewRule(), 0, 50
@@ -109,7 +109,7 @@ def measure(name: str, threads: int, rounds: int, views: int | None) -> dict[str
         shard_views=shard_views,
     )
     labeler = Labeler(teacher, images, _RULE, _SEED, device)
-    bank, first = labeler.bank, Views(images, _RULE, _SEED).draw(np.arange(spec.shard_views))
+    bank, first = labeler.bank, drawn_by(_RULE, _SEED).of(images).draw(np.arange(spec.shard_views))
     ready = [
         (bank.render(first.take(slice(at, at + batch_size))) - teacher.mean) / teacher.std
         for at in range(0, spec.shard_views, batch_size)
@@ -154,7 +154,7 @@ def bare(teacher: Teacher, ready: list[torch.Tensor], device: torch.device) -> N
 
 def parts_of(labeler: Labeler, spec: Any, images: ImageSet, folder: Path, device: torch.device) -> dict[str, float]:
     """Seconds of each part of a shard but the network, alone."""
-    views = Views(images, spec.view_rule, spec.seed)
+    views = drawn_by(spec.view_rule, spec.seed).of(images)
     drawn = views.draw(np.arange(spec.shard_views))
     batches = [slice(at, at + spec.batch_size) for at in range(0, spec.shard_views, spec.batch_size)]
     logits = np.random.default_rng(0).normal(size=(spec.shard_views, spec.num_classes)).astype(np.float32)

@@ -30,7 +30,7 @@ from lpqld.images import ImageSet
 from lpqld.labels import ImagesRef, Labeler, LabelSpec, Manifest, Shard, shard_file, shard_size, specify
 from lpqld.models import Teacher, TeacherSpec, build
 from lpqld.storage import write_atomically
-from lpqld.views import ViewRule
+from lpqld.views import ViewRule, drawn_by
 from sweeps.cluster import cluster
 from sweeps.jobs import relabel
 
@@ -227,8 +227,7 @@ def manifest_bytes(shards: int) -> dict[str, Any]:
         num_views=shards * CLASSES,
         full_views=shards,
         codec=Dense(),
-        view_rule=RULE,
-        seed=0,
+        views=drawn_by(RULE, 0),
         batch_size=CLASSES,
         shard_views=CLASSES,
         images=ImagesRef.of(images),

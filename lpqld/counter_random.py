@@ -7,6 +7,8 @@ release can change a draw.
 
 from __future__ import annotations
 
+from enum import IntEnum, unique
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,20 @@ _HALF = np.uint64(32)
 _ROUNDS = 10
 
 Words = NDArray[np.uint64]
+
+
+@unique
+class Stream(IntEnum):
+    """What random numbers are for. Two uses of one stream would draw the same numbers; a number is never used anew."""
+
+    VIEWS = 1  # parameters of augmented views
+    ORDER = 2  # of views in an epoch
+    CLASS_SAMPLE = 3  # images of each class
+    SPLIT = 4  # of an image set in two
+    FIDELITY_SAMPLE = 5  # views whose labels are recomputed
+    RECOVER = 8  # crops and flips while images are recovered
+    START = 9  # images that recovery starts from
+    TRAINING_IMAGE_SAMPLE = 10  # real images that recovery starts from
 
 
 def _multiply(a: np.uint64, b: Words) -> tuple[Words, Words]:

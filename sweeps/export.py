@@ -13,7 +13,6 @@ from lpqld.images import ImageSet
 from lpqld.interop import export_fkd
 from lpqld.labels import LabelSet
 from lpqld.storage import Location, RemotePath, location, read_json, write_atomically
-from lpqld.views import Views
 from sweeps.config import SweepConfig
 from sweeps.jobs import images_source, open_images
 from sweeps.report import FIGURE_FILE, Origin, Point, SweepResult, write_data_set
@@ -141,10 +140,7 @@ def _write(
     elif export_format == "parquet":
         write_data_set(label_set, images(), target, origin=origin, with_images=how.with_images, licence=how.licence)
     else:
-        labels = label_set.labels
-        found = None if labels.spec.table is not None else labels.views_of(images())
-        views = found if isinstance(found, Views) else None
-        return Written(target, export_fkd(labels, views, target, how.layout).notes)
+        return Written(target, export_fkd(label_set.labels, images, target, how.layout).notes)
     return Written(target)
 
 

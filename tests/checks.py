@@ -11,7 +11,8 @@ from lpqld.labels.label_set import Labels
 from lpqld.labels.provenance import ImagesRef, TeacherRef
 from lpqld.labels.spec import LabelSpec
 from lpqld.models.teacher_spec import TeacherSpec
-from lpqld.views.drawn import ViewRule
+from lpqld.views.registry import drawn_by
+from lpqld.views.rule import ViewRule
 
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
 
@@ -183,8 +184,7 @@ def made_up_labels(
         num_views=num_views,
         full_views=views_per_image,
         codec=Dense(),
-        view_rule=rule,
-        seed=seed,
+        views=drawn_by(rule, seed),
         batch_size=10,
         shard_views=shard_views,
         images=ImagesRef.of(images),

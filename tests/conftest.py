@@ -209,7 +209,7 @@ def small_shared() -> Any:
     from lpqld.models.fit import fit_teacher
     from lpqld.models.teacher import Teacher
     from lpqld.training.recipe import Recipe
-    from lpqld.views.drawn import ViewRule
+    from lpqld.views.rule import ViewRule
     from sweeps.search.choice import Shared
 
     device, rule = torch.device("cpu"), ViewRule(crop_scale=(0.6, 1.0), flip=False)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from lpqld.counter_random import random_words, uniform
+from lpqld.counter_random import Stream, random_words, uniform
 from lpqld.distill.bn_hooks import batch_norm_layers, with_batch_norm_loss
 from lpqld.distill.bn_loss import BatchNormLoss
 from lpqld.distill.class_statistics import ClassStatistics
@@ -30,7 +30,6 @@ from lpqld.images import few
 from lpqld.models import Teacher, normalised, slower_in_bfloat16, uses_bfloat16
 from lpqld.views import draw_crops, resized_crops
 
-_RECOVER_STREAM, _START_STREAM = 8, 9
 _BLOCK_MAIN, _BLOCK_CROP = 0, 16
 _DRAW_AHEAD = 64  # iterations whose crops are drawn at once
 _LOOK_EVERY = 50  # iterations between two looks at the loss, for which a GPU is waited for
@@ -170,7 +169,7 @@ class Recoverer:
         if self._recipe.init == "real":
             assert real is not None, "init real needs images"
             return normalised(real.to(self._device).float().div(255), self._teacher.mean, self._teacher.std)
-        seeds = random_words(self._recipe.seed, _START_STREAM, batch.classes, batch.numbers, 0)[0]
+        seeds = random_words(self._recipe.seed, Stream.START, batch.classes, batch.numbers, 0)[0]
         generator, shape = torch.Generator(), (3, self._size, self._size)
         noise = [
             torch.randn(shape, generator=generator.manual_seed(int(seed >> np.uint64(1)))) for seed in seeds
@@ -223,8 +222,8 @@ class Recoverer:
             who, when = np.tile(ids, len(some)), np.repeat(some, len(ids))
             low = np.repeat(recipe.smallest_crop(some), len(ids))
             high = recipe.crop_scale[1]
-            crops = draw_crops(recipe.seed, _RECOVER_STREAM, who, when, _BLOCK_CROP, low, high, recipe.crop_ratio)
-            words = random_words(recipe.seed, _RECOVER_STREAM, who, when, _BLOCK_MAIN)
+            crops = draw_crops(recipe.seed, Stream.RECOVER, who, when, _BLOCK_CROP, low, high, recipe.crop_ratio)
+            words = random_words(recipe.seed, Stream.RECOVER, who, when, _BLOCK_MAIN)
             flips = (words[0] >> np.uint64(63)).astype(bool) & recipe.flip
             shifts = np.floor(uniform(words[1:3]) * (2 * recipe.shift + 1)).astype(np.int64).T - recipe.shift
             shape = len(some), len(ids)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.images.class_names import few, positions
 from lpqld.images.encoding import decode_all
 from lpqld.images.memory import ImageMemory, choose_memory, free_host_bytes, mapped_array
+from lpqld.images.records import Record
 from lpqld.images.sampling import sample_rows
 from lpqld.images.sources import read_source
 from lpqld.storage import RemotePath
@@ -29,6 +32,21 @@ class Skipped(NamedTuple):
         return f"{self.origin}: not a readable image: {self.reason}"
 
 
+@dataclass(frozen=True)
+class ReadImages:
+    """Images that were read and decoded; attributes are those of `ImageSet`."""
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    class_names: tuple[str, ...]
+    ids: NDArray[np.int64]
+    encoded_bytes: NDArray[np.int64]
+    source: str
+    resize: str | None
+    skipped: tuple[Skipped, ...]
+    streamed: bool
+
+
 def read_images(
     path: str | os.PathLike[str] | RemotePath,
     size: int | None,
@@ -37,8 +55,8 @@ def read_images(
     skip_bad: bool,
     memory: ImageMemory | None,
     sample: tuple[int, int] | None,
-) -> dict[str, Any]:
-    """The attributes of an `ImageSet`; arguments and errors are those of `ImageSet.open`."""
+) -> ReadImages:
+    """Read and decode images; arguments and errors are those of `ImageSet.open`."""
     if size is not None and size < 1:
         raise ConfigError(f"--size must be 1 pixel or more, found {size}")
     if not 1 <= eval_resize_ratio < 8:
@@ -52,36 +70,62 @@ def read_images(
     if sample is not None:
         chosen = sample_rows(labels, ids, names, *sample, path)
         records, ids, labels = tuple(records[row] for row in chosen), ids[chosen], labels[chosen]
-    pixels, streamed = np.empty((0, 3, 1, 1), dtype=np.uint8), False
-    rows: list[int] = []
-    encoded_bytes, skipped = [], []
-    originals: set[tuple[int, int]] = set()
-    for row, decoded in enumerate(decode_all(records, size, eval_resize_ratio)):
-        if decoded.pixels is None:
-            problem = Skipped(records[row].origin, decoded.problem)
+    decoded = _decode(records, size, eval_resize_ratio, skip_bad, memory)
+    if not decoded.rows:
+        raise DataError(f"{path}: none of its {len(records)} images can be read; the first: {decoded.skipped[0]}")
+    return ReadImages(
+        pixels=torch.from_numpy(decoded.pixels[: len(decoded.rows)]),
+        labels=torch.from_numpy(labels[decoded.rows]),
+        class_names=names,
+        ids=ids[decoded.rows],
+        encoded_bytes=np.array(decoded.encoded_bytes, dtype=np.int64),
+        source=path,
+        resize=_describe_resize(decoded.original_sizes, decoded.pixels.shape[-1], eval_resize_ratio),
+        skipped=tuple(decoded.skipped),
+        streamed=decoded.streamed,
+    )
+
+
+@dataclass
+class _Decoded:
+    """What decoding has found so far.
+
+    Attributes:
+        pixels: room for those of all records, of which the first `len(rows)` are filled.
+        streamed: the room is in a mapped file.
+        rows: the records that could be read.
+        encoded_bytes: of each of them.
+        original_sizes: their widths and heights before they were brought to size.
+        skipped: the others.
+    """
+
+    pixels: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 3, 1, 1), dtype=np.uint8))
+    streamed: bool = False
+    rows: list[int] = field(default_factory=list)
+    encoded_bytes: list[int] = field(default_factory=list)
+    original_sizes: set[tuple[int, int]] = field(default_factory=set)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def _decode(
+    records: Sequence[Record], size: int | None, eval_resize_ratio: float, skip_bad: bool, memory: ImageMemory | None
+) -> _Decoded:
+    """Decode every record; one that cannot be read is an error, or with `skip_bad` left out."""
+    found = _Decoded()
+    for row, image in enumerate(decode_all(records, size, eval_resize_ratio)):
+        if image.pixels is None:
+            problem = Skipped(records[row].origin, image.problem)
             if not skip_bad:
                 raise DataError(f"{problem}. Repair or remove it, or pass --skip-bad-images to leave it out")
-            skipped.append(problem)
+            found.skipped.append(problem)
             continue
-        if not rows:
-            pixels, streamed = room_for((len(records), *decoded.pixels.shape), memory)
-        pixels[len(rows)] = decoded.pixels
-        rows.append(row)
-        encoded_bytes.append(decoded.encoded_bytes)
-        originals.add(decoded.original_size)
-    if not rows:
-        raise DataError(f"{path}: none of its {len(records)} images can be read; the first: {skipped[0]}")
-    return {
-        "pixels": torch.from_numpy(pixels[: len(rows)]),
-        "labels": torch.from_numpy(labels[rows]),
-        "class_names": names,
-        "ids": ids[rows],
-        "encoded_bytes": np.array(encoded_bytes, dtype=np.int64),
-        "source": path,
-        "resize": _describe_resize(originals, pixels.shape[-1], eval_resize_ratio),
-        "skipped": tuple(skipped),
-        "streamed": streamed,
-    }
+        if not found.rows:
+            found.pixels, found.streamed = room_for((len(records), *image.pixels.shape), memory)
+        found.pixels[len(found.rows)] = image.pixels
+        found.rows.append(row)
+        found.encoded_bytes.append(image.encoded_bytes)
+        found.original_sizes.add(image.original_size)
+    return found
 
 
 def room_for(shape: tuple[int, ...], memory: ImageMemory | None) -> tuple[np.ndarray, bool]:

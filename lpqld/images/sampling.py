@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lpqld.counter_random import random_words
+from lpqld.counter_random import Stream, random_words
 from lpqld.errors import ConfigError, DataError
 from lpqld.images.class_names import few
-
-_SAMPLE_STREAM = 3  # of random words
 
 
 def ranks_in_class(labels: np.ndarray) -> np.ndarray:
@@ -38,7 +36,7 @@ def sample_rows(
         ConfigError: `n` is below 1.
         DataError: a class has fewer than `n` images; `where` is named.
     """
-    order = np.argsort(words_of(seed, _SAMPLE_STREAM, ids), kind="stable")
+    order = np.argsort(words_of(seed, Stream.CLASS_SAMPLE, ids), kind="stable")
     return first_rows(labels, order, class_names, n, where)
 
 

@@ -10,15 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.counter_random import random_words
+from lpqld.counter_random import Stream, random_words
 from lpqld.errors import DataError
 from lpqld.images.class_names import few
 from lpqld.images.encoding import decode_all
 from lpqld.images.records import Record
 from lpqld.images.sources import read_source
 from lpqld.storage import canonical_json, fingerprint
-
-_SAMPLE_STREAM = 10
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class TrainingImages:
         chosen = []
         for label, number in zip(classes, numbers, strict=True):
             ranks = np.arange(starts[label + 1] - starts[label])
-            words = random_words(seed, _SAMPLE_STREAM, ranks, np.full_like(ranks, label), 0)[0]
+            words = random_words(seed, Stream.TRAINING_IMAGE_SAMPLE, ranks, np.full_like(ranks, label), 0)[0]
             rank = np.argsort(words, kind="stable")[number % len(ranks)]
             chosen.append(self.records[starts[label] + rank])
         return torch.from_numpy(decoded(chosen, self.size, self.exact))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from lpqld.errors import ConfigError
+from lpqld.images import ImageSet
 from lpqld.interop.fkd_folder import BATCH_INDICES, EPOCH_INDICES
-from lpqld.labels import Labels
+from lpqld.labels import Labels, LabelSpec
 from lpqld.storage import Location, write_atomically
-from lpqld.views import Views, ViewTable
+from lpqld.views import TableOfViews, ViewTable
 
 LAYOUTS = ("batches", "epochs")
 _NARROW_BATCH, _NARROW_SIDE, _NARROW_CLASSES = 2**8, 2**8 - 1, 2**15
@@ -36,7 +38,7 @@ class Exported:
     notes: tuple[str, ...]
 
 
-def export_fkd(labels: Labels, views: Views | None, out: Location, layout: str = "batches") -> Exported:
+def export_fkd(labels: Labels, images: Callable[[], ImageSet], out: Location, layout: str = "batches") -> Exported:
     """Write labels as `batch_*.tar` files beside an index of their images, or a folder of them an epoch.
 
     An imported set comes back as it was. Views that lpqld drew are written where the layout can say them: without
@@ -44,47 +46,68 @@ def export_fkd(labels: Labels, views: Views | None, out: Location, layout: str =
 
     Args:
         labels: of whole batches.
-        views: theirs, where lpqld drew them (`Labels.views_of`); not needed for an imported set.
+        images: opens the images of the labels; not called for an imported set.
         out: a new or empty folder.
         layout: "batches" (LPQLD), or "epochs" (SRe2L, LPLD), in each of which every image comes once.
 
     Raises:
         ConfigError: the layout cannot hold these labels; the message says why.
+        DataError: the images are not those of the labels.
     """
     if layout not in LAYOUTS:
         raise ConfigError(f"layout {layout} of fkd is not known: expected {' or '.join(LAYOUTS)}")
     spec = labels.spec
     if not spec.codec.holds_logits or labels.logits.absent is not None:
         raise ConfigError(f"fkd holds logits, all or the k largest, and nothing else: not those of {spec.codec.name}")
-    notes: list[str] = []
-    if spec.table is not None:
-        table = spec.table
-        if not table.labelled.all():
-            raise ConfigError(
-                f"fkd holds whole batches with a label for each view; this set was pruned view by view and has none "
-                f"for {(~table.labelled).sum()} views that are mixed into others. Export it unpruned"
-            )
-    else:
-        assert views is not None, "views that were drawn are needed"
-        table = _table_of(views, labels)
-        notes.append("crops are on whole pixels there and resized by Pillow: labels were made on slightly other views")
-    if spec.codec.keeps_largest and spec.codec.value_step is not None:
-        notes.append("values in steps are written as fp16")
-    images = np.split(table.rows, table.batch_starts[1:])
+    table, positions = _table_of(labels, images)
+    places = _files(table, layout, spec.num_images)
     num_bytes = 0
-    places = _files(table, layout, len(labels.spec.image_ids))
-    order = np.arange(len(table)) if spec.table is None else table.positions
     for number, (place, start) in enumerate(zip(places, table.batch_starts, strict=True)):
-        logits = labels.take(order[start : start + table.batch_sizes[number]])
+        logits = labels.take(positions[start : start + table.batch_sizes[number]])
         content = _batch(table, number, logits.ids, logits.values, spec.num_classes, layout)
         write_atomically(out / place, content)
         num_bytes += len(content)
-    index: dict[str, list[int]] = {str(number): rows.tolist() for number, rows in enumerate(images)}
-    if layout == "epochs":
-        index = {str(epoch): rows.tolist() for epoch, rows in enumerate(table.rows.reshape(-1, spec.num_images))}
-    name = BATCH_INDICES if layout == "batches" else EPOCH_INDICES
+    _write_index(table, layout, out)
+    return Exported(len(places), num_bytes, _notes(spec))
+
+
+def _table_of(labels: Labels, images: Callable[[], ImageSet]) -> TableOfViews:
+    """The views in batches, every one with a label."""
+    spec = labels.spec
+    if not spec.views.in_batches:
+        raise ConfigError(
+            f"fkd has one box and one lambda a batch, and mixes a view with others of its batch; lpqld draws "
+            f"{spec.view_rule.mix} anew for each view, with any image. Train on these labels with `lpqld train` or "
+            f"lpqld.ViewDataset, or export them with --format parquet"
+        )
+    batches = spec.views.as_table(lambda: labels.views_of(images()), spec.num_views, spec.batch_size)
+    labelled = batches.table.labelled
+    if not labelled.all():
+        raise ConfigError(
+            f"fkd holds whole batches with a label for each view; this set was pruned view by view and has none "
+            f"for {(~labelled).sum()} views that are mixed into others. Export it unpruned"
+        )
+    return batches
+
+
+def _notes(spec: LabelSpec) -> tuple[str, ...]:
+    """What the layout does not hold as the label set does."""
+    notes = []
+    if not spec.views.as_pillow:
+        notes.append("crops are on whole pixels there and resized by Pillow: labels were made on slightly other views")
+    if spec.codec.keeps_largest and spec.codec.value_step is not None:
+        notes.append("values in steps are written as fp16")
+    return tuple(notes)
+
+
+def _write_index(table: ViewTable, layout: str, out: Location) -> None:
+    """The file that lists the images of each batch, or of each epoch."""
+    if layout == "batches":
+        name, parts = BATCH_INDICES, np.split(table.rows, table.batch_starts[1:])
+    else:
+        name, parts = EPOCH_INDICES, list(table.rows.reshape(-1, table.num_images))
+    index = {str(number): rows.tolist() for number, rows in enumerate(parts)}
     write_atomically(out / name, json.dumps(index).encode())
-    return Exported(len(places), num_bytes, tuple(notes))
 
 
 def _files(table: ViewTable, layout: str, num_images: int) -> list[str]:
@@ -136,50 +159,9 @@ def _batch(
     if everything:
         logits = np.take_along_axis(logits, np.argsort(ids, axis=1), axis=1)
     crops = crops.half() if layout == "batches" else crops
-    found: list[Any] = [crops, second, partners, lam, box, torch.from_numpy(logits)]
+    fields: list[Any] = [crops, second, partners, lam, box, torch.from_numpy(logits)]
     if not everything:
-        found.append(torch.from_numpy(ids.astype(np.int16 if num_classes <= _NARROW_CLASSES else np.int32)))
+        fields.append(torch.from_numpy(ids.astype(np.int16 if num_classes <= _NARROW_CLASSES else np.int32)))
     sink = io.BytesIO()
-    torch.save(found, sink)
+    torch.save(fields, sink)
     return sink.getvalue()
-
-
-def _table_of(views: Views, labels: Labels) -> ViewTable:
-    """Views that lpqld drew, as batches of the set's batch size, by position."""
-    spec = labels.spec
-    if spec.view_rule.mix != "none":
-        raise ConfigError(
-            f"fkd has one box and one lambda a batch, and mixes a view with others of its batch; lpqld draws "
-            f"{spec.view_rule.mix} anew for each view, with any image. Train on these labels with `lpqld train` or "
-            f"lpqld.ViewDataset, or export them with --format parquet"
-        )
-    params, side = views.draw(np.arange(spec.num_views)), views.images.size
-    count = len(params)
-    sizes = np.array([len(part) for part in np.array_split(np.arange(count), max(1, round(count / spec.batch_size)))])
-    crops = np.rint(params.crop * np.float32(side))
-    crops[:, 2:] = np.maximum(crops[:, 2:], 1)
-    crops[:, :2] = np.minimum(crops[:, :2], side - crops[:, 2:])
-    cutouts = None
-    if spec.view_rule.cutout:
-        cutouts = _centred(params.cutout, params.color, side)
-    return ViewTable(
-        num_images=spec.num_images,
-        side=side,
-        rows=params.rows,
-        crops=crops,
-        crop_unit="pixel",
-        flips=params.flip,
-        labelled=np.ones(count, dtype=bool),
-        batch_sizes=sizes,
-        cutouts=cutouts,
-    )
-
-
-def _centred(boxes: NDArray[np.float32], colours: NDArray[np.float32], side: int) -> NDArray[np.int64]:
-    """Clipped boxes of half the side, as a centre and a size, and colours from 0 to 255: [B, 7]."""
-    half = side // 2
-    start = np.rint(boxes[:, :2] * np.float32(side)).astype(np.int64)
-    end = start + np.rint(boxes[:, 2:] * np.float32(side)).astype(np.int64)
-    centres = np.where(start > 0, start + half // 2, end - half // 2).clip(0, side)
-    sizes = np.full_like(centres, half)
-    return np.concatenate([centres, sizes, np.rint(colours * 255).astype(np.int64)], axis=1)

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from lpqld.labels import (
     shard_size,
 )
 from lpqld.storage import TEMPORARY_SUFFIX, Location, write_atomically
-from lpqld.views import VIEWS_FILE, ViewRule, ViewTable
+from lpqld.views import RecordedSource, ViewRule, ViewTable
 
 _AT_ONCE = 4096
 
@@ -82,13 +82,13 @@ def import_fkd(
     _check_free(out)
     folder = FkdFolder.open(source, images.num_images, seed=seed)
     with tempfile.TemporaryDirectory(prefix="lpqld-import-") as scratch:
-        kept = _Kept(Path(scratch), sum(len(rows) for rows in folder.images), images.num_classes)
-        batches = kept.reading(folder.batches(side=images.size, num_classes=images.num_classes), folder, progress)
+        logits = _ScratchLogits(Path(scratch), sum(len(rows) for rows in folder.images), images.num_classes)
+        batches = logits.reading(folder.batches(side=images.size, num_classes=images.num_classes), folder, progress)
         table = view_table(folder, batches, images.num_images, images.size)
         _check_covers(table, folder)
-        spec = _specify(folder, table, images, kept, teacher)
-        label_set = _write(spec, kept, out)
-        agreement = _agreement(spec, kept)
+        spec = _specify(folder, table, images, logits, teacher)
+        label_set = _write(spec, table, logits, out)
+        agreement = _agreement(spec, table, logits)
     return Imported(label_set, sum(file.stat().st_size for file in folder.files), agreement, folder.order)
 
 
@@ -103,7 +103,7 @@ def _check_free(out: Location) -> None:
         (out / name).unlink()
 
 
-class _Kept:
+class _ScratchLogits:
     """The logits of all views in recorded order, in files."""
 
     def __init__(self, folder: Path, num_views: int, num_classes: int) -> None:
@@ -156,50 +156,52 @@ def _check_covers(table: ViewTable, folder: FkdFolder) -> None:
         )
 
 
-def _specify(folder: FkdFolder, table: ViewTable, images: ImageSet, kept: _Kept, teacher: TeacherRef) -> LabelSpec:
-    codec = Dense() if kept.ids is None else TopK(kept.values.shape[1])
+def _specify(
+    folder: FkdFolder, table: ViewTable, images: ImageSet, logits: _ScratchLogits, teacher: TeacherRef
+) -> LabelSpec:
+    codec = Dense() if logits.ids is None else TopK(logits.values.shape[1])
     batch_size = int(np.median(table.batch_sizes))
-    mix = "none" if table.partners is None else "mixup" if table.boxes is None else "cutmix"
+    mix: Literal["none", "mixup", "cutmix"] = "none"
+    if table.partners is not None:
+        mix = "mixup" if table.boxes is None else "cutmix"
+    rule = ViewRule(flip=bool(table.flips.any()), mix=mix, cutout=table.cutouts is not None)
     return LabelSpec(
         num_images=images.num_images,
         num_classes=images.num_classes,
         num_views=len(table),
         full_views=max(folder.num_epochs, -(-len(table) // images.num_images)),
         codec=codec,
-        view_rule=ViewRule(flip=bool(table.flips.any()), mix=mix, cutout=table.cutouts is not None),  # type: ignore[arg-type]
-        seed=0,
+        views=RecordedSource(rule, 0, table),
         batch_size=batch_size,
         shard_views=shard_size(len(table), batch_size, codec.kept(images.num_classes)),
         images=ImagesRef.of(images),
         teacher=teacher,
-        table=table,
     )
 
 
-def _write(spec: LabelSpec, kept: _Kept, out: Location) -> LabelSet:
+def _write(spec: LabelSpec, table: ViewTable, logits: _ScratchLogits, out: Location) -> LabelSet:
     """Shards one at a time, the table, then the manifest."""
-    assert spec.table is not None
     shards = []
     for index in range(spec.num_shards):
         start = index * spec.shard_views
-        views = spec.table.order[start : start + spec.views_in_shard(index)]
-        content = encode_shard(spec, index, kept.take(views))
+        views = table.order[start : start + spec.views_in_shard(index)]
+        content = encode_shard(spec, index, logits.take(views))
         write_atomically(out / shard_file(index), content)
         shards.append(Shard.of(content))
-    write_atomically(out / VIEWS_FILE, spec.table.content)
+    for name, content in spec.views.files().items():
+        write_atomically(out / name, content)
     write_atomically(out / MANIFEST_FILE, Manifest(spec, tuple(shards)).to_bytes())
     return LabelSet.open(out)
 
 
-def _agreement(spec: LabelSpec, kept: _Kept) -> float:
-    assert spec.table is not None
-    table, classes, agreeing = spec.table, spec.image_classes, 0
+def _agreement(spec: LabelSpec, table: ViewTable, logits: _ScratchLogits) -> float:
+    classes, agreeing = spec.image_classes, 0
     for start in range(0, len(table), _AT_ONCE):
         views = np.arange(start, min(start + _AT_ONCE, len(table)))
-        values = kept.values[views]
+        values = logits.values[views]
         best = values.argmax(axis=1)
-        if kept.ids is not None:
-            best = np.take_along_axis(kept.ids[views], best[:, None], axis=1)[:, 0]
+        if logits.ids is not None:
+            best = np.take_along_axis(logits.ids[views], best[:, None], axis=1)[:, 0]
         own, partner = classes[table.rows[views]], classes[table.rows[table.partner_views[views]]]
         agreeing += int(((best == own) | (best == partner)).sum())
     return agreeing / len(table)

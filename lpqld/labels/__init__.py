@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         encode_shard,
         shard_file,
     )
+    from lpqld.labels.source import HardLabels, LabelSource, RepeatedLabels
     from lpqld.labels.spec import LabelSpec
     from lpqld.labels.whole_image import whole_image_labels
 

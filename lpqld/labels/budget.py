@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lpqld.byte_sizes import format_bytes
 from lpqld.codecs import Codec
 from lpqld.errors import ConfigError
-from lpqld.labels.compress import EncodedLabels, check_recoverable, encode, recoded
+from lpqld.labels.compress import EncodedLabels, check_recoverable, encode, smaller_spec
 from lpqld.labels.label_set import Labels
 from lpqld.labels.manifest import Manifest
 from lpqld.labels.shards import HEADER, Shard
@@ -37,16 +37,15 @@ class PrefixSizes:
         """
         check_recoverable(labels, codec)
         self.labels, self.codec, self._folder = labels, codec, folder
-        self._spec = recoded(labels.spec, codec, num_views=labels.spec.num_views)
+        self._spec = smaller_spec(labels.spec, codec, num_views=labels.spec.num_views)
         self._sizes: list[NDArray[np.int64]] = []  # of each shard's file, by the labels in it
 
     def num_bytes(self, num_views: int, recipe: dict[str, Any] | None = None) -> int:
         """Bytes of the label set of the first `num_views` labels: `encode(...).num_bytes`, exactly."""
         files = self._files(num_views)
-        spec = recoded(self.labels.spec, self.codec, num_views=num_views, recipe=recipe)
+        spec = smaller_spec(self.labels.spec, self.codec, num_views=num_views, recipe=recipe)
         manifest = Manifest(spec, tuple(Shard(size, _NO_CHECKSUM) for size in files))
-        views = 0 if spec.table is None else len(spec.table.content)
-        return sum(files) + views + len(manifest.to_bytes())
+        return sum(files) + spec.view_bytes + len(manifest.to_bytes())
 
     def most(self, budget: int, recipe: dict[str, Any] | None = None) -> int:
         """The most labels that fit `budget` bytes on disk, manifest included.

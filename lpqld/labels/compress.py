@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lpqld.codecs import Codec, Logits, codec_for, default_codec_name
@@ -17,13 +18,15 @@ from lpqld.images import ImageSet
 from lpqld.labels.label_set import Labels, views_of
 from lpqld.labels.manifest import MANIFEST_FILE, Manifest
 from lpqld.labels.shards import Shard, decode_shard, encode_shard, shard_file
+from lpqld.labels.source import DeviceLogits
 from lpqld.labels.spec import LabelSpec
 from lpqld.storage import RemotePath, location, sweep_temporary_files, write_atomically
-from lpqld.views import VIEWS_FILE, StoredViews, Views
+from lpqld.views import VIEW_FILES, Views
 
 # A shard of a set that is made from another: at most so many labels, and logits (64 MiB decoded).
 _SHARD_VIEWS, _SHARD_LOGITS = 2**16, 2**23
 _CHUNK_LOGITS = 2**20
+_HELD_BYTES, _BYTES_PER_LOGIT = 2**24, 8
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,7 @@ class EncodedLabels:
     @property
     def num_bytes(self) -> int:
         """Bytes on disk, the manifest included."""
-        files = sum(len(content) for content in self.shards) + len(self.manifest.to_bytes())
-        return files + (0 if self.spec.table is None else len(self.spec.table.content))
+        return sum(map(len, self.shards)) + self.spec.view_bytes + len(self.manifest.to_bytes())
 
     def decode(self) -> Labels:
         """The labels as a reader of the written files gets them."""
@@ -59,7 +61,7 @@ class EncodedLabels:
         manifest = self.manifest.to_bytes()
         if folder.is_dir():
             sweep_temporary_files(folder)
-            expected = {MANIFEST_FILE, VIEWS_FILE, *map(shard_file, range(len(self.shards)))}
+            expected = {MANIFEST_FILE, *VIEW_FILES, *map(shard_file, range(len(self.shards)))}
             others = sorted(path.name for path in folder.iterdir() if path.name not in expected)
             if others or ((folder / MANIFEST_FILE).exists() and (folder / MANIFEST_FILE).read_bytes() != manifest):
                 raise ConfigError(
@@ -67,8 +69,8 @@ class EncodedLabels:
                 )
         for index, content in enumerate(self.shards):
             write_atomically(folder / shard_file(index), content)
-        if self.spec.table is not None:
-            write_atomically(folder / VIEWS_FILE, self.spec.table.content)
+        for name, content in self.spec.views.files().items():
+            write_atomically(folder / name, content)
         write_atomically(folder / MANIFEST_FILE, manifest)
 
 
@@ -94,7 +96,7 @@ def _spec_of_first(labels: Labels, codec: Codec, num_views: int | None, recipe: 
             f"cannot keep {count} labels: the set has {source.num_views} and {source.num_images} images need one each"
         )
     check_recoverable(labels, codec)
-    return recoded(source, codec, num_views=count, recipe=recipe)
+    return smaller_spec(source, codec, num_views=count, recipe=recipe)
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,20 @@ class RecodedLabels:
         source, num_classes = self.labels.logits.take(positions), self.spec.num_classes
         return self.spec.codec.roundtrip(source, num_classes=num_classes, hints=hints)
 
+    def labels_at(self, positions: NDArray[np.int64], views: torch.Tensor, image_labels: torch.Tensor) -> DeviceLogits:
+        """The labels at `positions` [B], on the device of `views`."""
+        return DeviceLogits.of(self.take(positions), views.device)
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels there are."""
+        return self.spec.num_views
+
+    def prepared(self) -> RecodedLabels | Labels:
+        """Small sets in memory of their own: made once, they cost less than again and again."""
+        held_bytes = self.spec.num_views * self.spec.codec.kept(self.spec.num_classes) * _BYTES_PER_LOGIT
+        return self.held() if held_bytes <= _HELD_BYTES else self
+
     def held(self) -> Labels:
         """All of them, in memory of their own."""
         chunk = max(1, _CHUNK_LOGITS // self.labels.logits.values.shape[1])
@@ -122,7 +138,7 @@ class RecodedLabels:
         parts = [self.take(np.arange(start, min(start + chunk, self.spec.num_views))) for start in starts]
         return Labels(self.spec, Logits.concatenate(parts), self.labels.numbers_of(self.spec))
 
-    def views_of(self, images: ImageSet) -> Views | StoredViews:
+    def views_of(self, images: ImageSet) -> Views:
         """The views of these labels, see `Labels.views_of`."""
         return views_of(self.spec, images, self.labels.numbers_of(self.spec))
 
@@ -134,15 +150,20 @@ def recode(
     return RecodedLabels(_spec_of_first(labels, codec, num_views, recipe), labels)
 
 
-def recoded(source: LabelSpec, codec: Codec, *, num_views: int, recipe: dict[str, Any] | None = None) -> LabelSpec:
+def smaller_spec(source: LabelSpec, codec: Codec, *, num_views: int, recipe: dict[str, Any] | None = None) -> LabelSpec:
     """The specification of the first `num_views` labels of a set in `codec`.
 
     Its shards are longer where its labels are smaller: a codec that learns does so anew in each.
     """
     merged = max(1, min(_SHARD_VIEWS, _SHARD_LOGITS // codec.kept(source.num_classes)) // source.shard_views)
-    table = None if source.table is None else source.table.first(num_views)
-    shard_views = source.shard_views * merged
-    return replace(source, codec=codec, num_views=num_views, recipe=recipe, shard_views=shard_views, table=table)
+    return replace(
+        source,
+        codec=codec,
+        num_views=num_views,
+        recipe=recipe,
+        shard_views=source.shard_views * merged,
+        views=source.views.first(num_views),
+    )
 
 
 def check_recoverable(labels: Labels, codec: Codec) -> None:

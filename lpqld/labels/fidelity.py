@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lpqld.codecs import Logits
-from lpqld.counter_random import permutation
+from lpqld.counter_random import Stream, permutation
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.labels.label_set import Labels, LabelSet
 from lpqld.labels.spec import LabelSpec
 from lpqld.models import Teacher
-from lpqld.views import StoredOrder, bank_of
+from lpqld.views import bank_of
 
 TEMPERATURES = (20.0, 7.0, 2.0, 1.0)
-_SAMPLE_STREAM = 5
 _CHUNK_VALUES = 2**22
 
 
@@ -65,7 +63,7 @@ def total_variation(labels: Labels, reference: Labels) -> dict[float, float]:
             f"these label sets hold other views and cannot be compared: images {ours.images.fingerprint[:16]} and "
             f"{theirs.images.fingerprint[:16]}, seeds {ours.seed} and {theirs.seed}"
         )
-    views, first, second = np.intersect1d(_places(labels), _places(reference), return_indices=True)
+    views, first, second = np.intersect1d(labels.view_keys, reference.view_keys, return_indices=True)
     if not len(views):
         raise DataError(
             f"these label sets share no view and cannot be compared: views were selected by {ours.select or 'number'} "
@@ -82,22 +80,7 @@ def total_variation(labels: Labels, reference: Labels) -> dict[float, float]:
 
 def _source_of(spec: LabelSpec) -> tuple[object, ...]:
     """What equal view numbers are of equal views of."""
-    drawn = (spec.view_rule, spec.seed) if spec.table is None else ("a table",)
-    return spec.images.fingerprint, spec.images.ids, *drawn
-
-
-def _places(labels: Labels) -> NDArray[Any]:
-    """Where each label's view stands among all views of its images, none selected: the same place, the same view.
-
-    Views of a table, of which a smaller set has a smaller one, are told by all that renders them.
-    """
-    if labels.spec.table is not None:
-        params = StoredOrder(labels.spec.table, labels.spec.image_classes).draw(np.arange(labels.spec.num_views))
-        columns = [np.asarray(column, dtype=np.float64).reshape(len(params), -1) for column in vars(params).values()]
-        rows = np.ascontiguousarray(np.concatenate(columns, axis=1))
-        return rows.view(np.dtype((np.void, rows.strides[0]))).reshape(-1)
-    num_images = labels.spec.num_images
-    return labels.view_numbers * num_images + np.arange(labels.spec.num_views) % num_images
+    return spec.images.fingerprint, spec.images.ids, *spec.views.identity
 
 
 @torch.inference_mode()
@@ -120,7 +103,7 @@ def largest_difference(
     if teacher.num_classes != spec.num_classes:
         raise DataError(f"the teacher has {teacher.num_classes} classes, the labels {spec.num_classes}")
     views = labels.views_of(images)
-    sample = np.sort(permutation(seed, _SAMPLE_STREAM, 0, spec.num_views)[:num_views])
+    sample = np.sort(permutation(seed, Stream.FIDELITY_SAMPLE, 0, spec.num_views)[:num_views])
     bank, teacher = bank_of(views, device), teacher.to(device).eval()
     step, largest = spec.codec.difference_unit, 0.0
     for start in range(0, len(sample), spec.batch_size):

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lpqld.codecs import Logits
@@ -16,9 +17,10 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.labels.manifest import MANIFEST_FILE, Manifest
 from lpqld.labels.shards import SHARD_SUFFIX, ShardLabels, read_shard, shard_file
+from lpqld.labels.source import DeviceLogits
 from lpqld.labels.spec import LabelSpec
 from lpqld.storage import TEMPORARY_SUFFIX, Location, RemotePath, file_sizes, location
-from lpqld.views import VIEWS_FILE, StoredViews, Views
+from lpqld.views import Views
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class Labels:
         chosen = self.logits.take(positions)
         return chosen._replace(values=chosen.values.astype(np.float32, copy=False))
 
+    def labels_at(self, positions: NDArray[np.int64], views: torch.Tensor, image_labels: torch.Tensor) -> DeviceLogits:
+        """The labels at `positions` [B], on the device of `views`."""
+        return DeviceLogits.of(self.take(positions), views.device)
+
     def in_shard(self, spec: LabelSpec, index: int) -> ShardLabels:
         """What shard `index` holds of a set of `spec`, whose labels are the first ones of these."""
         start = index * spec.shard_views
@@ -89,11 +95,25 @@ class Labels:
         return None if self.numbers is None else self.numbers[: spec.num_views]
 
     @property
+    def num_labels(self) -> int:
+        """How many labels there are."""
+        return self.spec.num_views
+
+    def prepared(self) -> Labels:
+        """These: labels in memory are read where they are."""
+        return self
+
+    @property
     def view_numbers(self) -> NDArray[np.int64]:
         """The number of each label's view, int64 [num_views]."""
-        if self.spec.table is not None:
-            return self.spec.table.numbers
-        return np.arange(self.spec.num_views) // self.spec.num_images if self.numbers is None else self.numbers
+        if self.numbers is not None:
+            return self.numbers
+        return self.spec.views.view_numbers(self.spec.num_images, self.spec.num_views)
+
+    @property
+    def view_keys(self) -> NDArray[Any]:
+        """What tells each label's view from all others, [num_views]; see `ViewOrder.keys`."""
+        return self.spec.view_order(self.numbers).keys(np.arange(self.spec.num_views))
 
     def images_of(self, images: ImageSet) -> ImageSet:
         """The images that these labels were made for, in their order, out of `images`.
@@ -103,7 +123,7 @@ class Labels:
         """
         return select_images(self.spec, images)
 
-    def views_of(self, images: ImageSet) -> Views | StoredViews:
+    def views_of(self, images: ImageSet) -> Views:
         """The views of these labels, by position; `images` as in `images_of`, which are then `Views.images`."""
         return views_of(self.spec, images, self.numbers)
 
@@ -146,23 +166,40 @@ class LabelSet:
     @property
     def files(self) -> list[str]:
         """The names of its files, the manifest last."""
-        views = [] if self.spec.table is None else [VIEWS_FILE]
-        return [*map(shard_file, range(self.spec.num_shards)), *views, MANIFEST_FILE]
+        return [*map(shard_file, range(self.spec.num_shards)), *self.spec.views.file_names, MANIFEST_FILE]
 
     @property
     def num_bytes(self) -> dict[str, int]:
         """Bytes on disk: all files of the folder, the shards, the manifest."""
         files = file_sizes(self.folder)
+        views = {"views": sum(files[name] for name in names)} if (names := self.spec.views.file_names) else {}
         return {
             "total": sum(files.values()),
             "payload": sum(shard.num_bytes for shard in self.manifest.shards),
-            **({} if self.spec.table is None else {"views": files[VIEWS_FILE]}),
+            **views,
             "manifest": files[MANIFEST_FILE],
         }
 
     def images_of(self, images: ImageSet) -> ImageSet:
         """The images that these labels were made for, in their order, out of `images`; see `Labels.images_of`."""
         return select_images(self.spec, images)
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels there are."""
+        return self.spec.num_views
+
+    def views_of(self, images: ImageSet) -> Views:
+        """The views of these labels, see `Labels.views_of`."""
+        return self.labels.views_of(images)
+
+    def prepared(self) -> Labels:
+        """All labels, decoded."""
+        return self.labels
+
+    def labels_at(self, positions: NDArray[np.int64], views: torch.Tensor, image_labels: torch.Tensor) -> DeviceLogits:
+        """The labels at `positions` [B], on the device of `views`."""
+        return self.labels.labels_at(positions, views, image_labels)
 
     def verify(self) -> None:
         """Check every byte.
@@ -187,12 +224,9 @@ def _room_for(part: Logits, num_views: int, dtype: type[np.floating[Any]]) -> Lo
     return Logits(ids, np.empty(shape, dtype=dtype), absent)
 
 
-def views_of(spec: LabelSpec, images: ImageSet, numbers: NDArray[np.int64] | None) -> Views | StoredViews:
+def views_of(spec: LabelSpec, images: ImageSet, numbers: NDArray[np.int64] | None) -> Views:
     """The views of labels of `spec`, out of `images`; `numbers` where they were selected."""
-    chosen = select_images(spec, images)
-    if spec.table is not None:
-        return StoredViews(chosen, spec.table)
-    return Views(chosen, spec.view_rule, spec.seed, numbers)
+    return spec.views.of(select_images(spec, images), numbers)
 
 
 def select_images(spec: LabelSpec, images: ImageSet) -> ImageSet:

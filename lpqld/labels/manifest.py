@@ -8,9 +8,10 @@ from typing import Any
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.labels.shards import Shard
-from lpqld.labels.spec import DRAWN, FORMAT, STORED, LabelSpec, ReadTable
+from lpqld.labels.spec import FORMAT, LabelSpec
+from lpqld.labels.spec_reading import read_spec
 from lpqld.storage import Fields, Location, canonical_json, fingerprint
-from lpqld.views import read_table
+from lpqld.views import format_versions
 
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 2**24
@@ -53,29 +54,34 @@ class Manifest:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
         try:
-            return cls.from_json(_checked(content), lambda num_bytes, sha256: read_table(folder, num_bytes, sha256))
+            return cls.from_json(_checked(content), folder)
         except DataError as error:
             # What is wrong with the table of views names that file already.
             named = str(error).startswith(str(folder))
             raise DataError(str(error) if named else f"{path}: {error}") from error
 
     @classmethod
-    def from_json(cls, document: dict[str, Any], read_views: ReadTable | None = None) -> Manifest:
+    def from_json(cls, document: dict[str, Any], folder: Location | None = None) -> Manifest:
         """The manifest that a document without its checksum describes.
 
         Args:
             document: of `manifest.json`.
-            read_views: reads a table of views, which sets of version 2 have.
+            folder: of the label set, which sets with a table of views need.
 
         Raises:
             DataError: a field is wrong, or it is of a version that this lpqld does not read.
         """
         version = _version(document)
-        if version == DRAWN:
-            return cls(*_read(document, None))
-        if read_views is None:
+        if folder is None and version not in format_versions(with_files=False):
             raise DataError(f"a manifest of version {version} names a table of views, which is in its folder")
-        return cls(*_read(document, read_views))
+        fields = Fields(document)
+        entries = fields.value("shards")
+        spec = read_spec({key: value for key, value in document.items() if key != "shards"}, folder)
+        if not isinstance(entries, list) or len(entries) != spec.num_shards:
+            found = f"{len(entries)}" if isinstance(entries, list) else "no list"
+            raise DataError(f"shards: {spec.num_views} labels need {spec.num_shards} shards, found {found}")
+        shards = (Shard.from_json(Fields(entry, f"shards[{i}]"), spec, i) for i, entry in enumerate(entries))
+        return cls(spec, tuple(shards))
 
 
 def _checked(content: bytes) -> dict[str, Any]:
@@ -104,17 +110,8 @@ def _version(document: dict[str, Any]) -> int:
     version = Fields(document).integer("version", 0, 2**31 - 1)
     if version == 0:
         raise DataError("format version 0, from before the format was frozen; make this label set again")
-    if version not in (DRAWN, STORED):
-        raise DataError(f"format version {version}; this lpqld reads {DRAWN} and {STORED}, a newer one may read it")
+    versions = format_versions(with_files=True)
+    if version not in versions:
+        known = " and ".join(map(str, versions))
+        raise DataError(f"format version {version}; this lpqld reads {known}, a newer one may read it")
     return version
-
-
-def _read(document: dict[str, Any], read_views: ReadTable | None) -> tuple[LabelSpec, tuple[Shard, ...]]:
-    fields = Fields(document)
-    entries = fields.value("shards")
-    spec = LabelSpec.from_json({key: value for key, value in document.items() if key != "shards"}, read_views)
-    if not isinstance(entries, list) or len(entries) != spec.num_shards:
-        found = f"{len(entries)}" if isinstance(entries, list) else "no list"
-        raise DataError(f"shards: {spec.num_views} labels need {spec.num_shards} shards, found {found}")
-    shards = (Shard.from_json(Fields(entry, f"shards[{i}]"), spec, i) for i, entry in enumerate(entries))
-    return spec, tuple(shards)

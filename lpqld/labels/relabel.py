@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from lpqld.codecs import Codec, Dense, Logits, codec_for, default_codec_name, needs_pilot
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageMemory, ImageSet
+from lpqld.labels.limits import MAX_SHARD_LOGITS, MAX_SHARD_VIEWS
 from lpqld.labels.provenance import ImagesRef, TeacherRef
 from lpqld.labels.shards import encode_shard
-from lpqld.labels.spec import MAX_SHARD_LOGITS, MAX_SHARD_VIEWS, LabelSpec
+from lpqld.labels.spec import LabelSpec
 from lpqld.models import Teacher
-from lpqld.views import ImageBank, ViewParams, ViewRule, Views
+from lpqld.views import ImageBank, ViewParams, ViewRule, drawn_by
 
 _PILOT_VIEWS = 1024
 # A shard is about 1/512 of the job, so that 64 workers idle for a tenth of it at most at the end; neither so small that
@@ -46,7 +47,7 @@ class Labeler:
                 f"with the names of the teacher's classes"
             )
         self._teacher = teacher.to(device).to(memory_format=torch.channels_last).eval()
-        self._views = Views(images, rule, seed)
+        self._views = drawn_by(rule, seed).of(images)
         self.bank = ImageBank(images, device, memory)
         self._device = device
         side = teacher.spec.input_size or images.size
@@ -156,8 +157,7 @@ def specify(
         num_views=num_views,
         full_views=views_per_image,
         codec=chosen,
-        view_rule=rule,
-        seed=seed,
+        views=drawn_by(rule, seed),
         batch_size=batch_size,
         shard_views=shard_size(num_views, batch_size, chosen.kept(images.num_classes), shard_views),
         images=ImagesRef.of(images),

@@ -69,6 +69,5 @@ def reordered(labels: Labels | LabelSet, by: str) -> Labels:
     source = np.empty_like(best_first)
     source[np.argsort(images, kind="stable")] = best_first
     logits = decoded.logits.take(source)
-    if spec.table is not None:
-        return Labels(replace(spec, table=spec.table.reordered(source)), logits)
-    return Labels(replace(spec, select=by), logits, numbers[source])
+    views, select, shard_numbers = spec.views.reordered(source, by, numbers[source])
+    return Labels(replace(spec, views=views, select=select), logits, shard_numbers)

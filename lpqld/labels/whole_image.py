@@ -12,7 +12,7 @@ from lpqld.labels.label_set import Labels
 from lpqld.labels.provenance import UNKNOWN_TEACHER, ImagesRef, TeacherRef
 from lpqld.labels.relabel import shard_size
 from lpqld.labels.spec import LabelSpec
-from lpqld.views import ViewRule, Views
+from lpqld.views import ViewRule, drawn_by
 
 _WHOLE = ViewRule(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False, mix="none")
 
@@ -32,20 +32,20 @@ def whole_image_labels(
         codec: how labels are encoded; None for every logit in fp16.
         teacher: who said so.
     """
-    order = Views(images, _WHOLE, 0).order
     count, num_classes = logits.shape
+    views = drawn_by(_WHOLE, 0)
+    rows, _ = views.of(images).rows_and_numbers(np.arange(images.num_images))
     spec = LabelSpec(
         num_images=count,
         num_classes=num_classes,
         num_views=count,
         full_views=1,
         codec=Dense(),
-        view_rule=_WHOLE,
-        seed=0,
+        views=views,
         batch_size=min(count, 100),
         shard_views=shard_size(count, min(count, 100), num_classes),
         images=ImagesRef.of(images),
         teacher=teacher,
     )
-    values = logits[order].astype(np.float32)
+    values = logits[rows].astype(np.float32)
     return encode(Labels(spec, Logits(dense_ids(count, num_classes), values)), codec or Dense())

@@ -21,14 +21,12 @@ from torch.utils.data import Dataset, Sampler
 
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
-from lpqld.labels import Labels, LabelSet, RecodedLabels
+from lpqld.labels import HardLabels, LabelSource, RepeatedLabels
 from lpqld.training.recipe import Order, Recipe
 from lpqld.training.targets import SoftTargets
-from lpqld.views import ImageBank, StoredViews, ViewRule, Views, bank_of
+from lpqld.views import ImageBank, ViewRule, Views, bank_of, drawn_by
 
 _DRAW_AHEAD = 2**19
-# Smaller label sets are made from their master once, which costs less than again and again.
-_HELD_BYTES, _BYTES_PER_LOGIT = 2**24, 8
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class LabelBatch:
         values: their logits, float32 [B, k].
         image_labels: the class of each view's image, int64 [B].
         num_classes: C.
-        absent: level and slope of all other classes, float32 [B, 2] (see `codec.Logits`); None: no probability.
+        absent: level and slope of all other classes, float32 [B, 2] (see `codecs.Logits`); None: no probability.
         weights: of each view in the loss, float32 [B]; None: 1.
     """
 
@@ -78,10 +76,13 @@ class ViewDataset(Dataset[LabelBatch]):
     def __init__(
         self,
         images: ImageSet,
-        labels: Labels | RecodedLabels | LabelSet,
+        labels: LabelSource,
         device: torch.device | str = "cpu",
         *,
+        views: Views | None = None,
         order: Order = "views",
+        weights: NDArray[np.floating] | None = None,
+        bank: ImageBank | None = None,
     ) -> None:
         """Bind labels to the images they were made for.
 
@@ -90,20 +91,26 @@ class ViewDataset(Dataset[LabelBatch]):
             labels: a label set, opened or decoded, or what another one would be in a smaller codec. Decoded labels are
                 read where they are: processes that share them share one copy.
             device: where images and labels live and views are rendered.
+            views: the view of each label; None: those that the labels were made for.
             order: "views", every image once an epoch; "recorded", the batches of an imported set as they were made.
+            weights: of each label in the loss, [L] for L labels or for each repetition of L; None: 1.
+            bank: the pixels of the views' images, where another data set has them already.
 
         Raises:
             DataError: the labels were made for other images.
             ConfigError: these labels were not imported, and so have no recorded order.
         """
-        source = labels.labels if isinstance(labels, LabelSet) else labels
-        spec, views = source.spec, source.views_of(images)
-        held = spec.num_views * spec.codec.kept(spec.num_classes) * _BYTES_PER_LOGIT
-        if isinstance(source, RecodedLabels) and held <= _HELD_BYTES:
-            source = source.held()
-        if order == "recorded" and not isinstance(views, StoredViews):
-            raise ConfigError("order recorded: these labels were drawn by lpqld; only imported ones have that order")
-        self._setup(views, source, spec.num_views, device, order)
+        self._labels = labels.prepared()
+        self._views = self._labels.views_of(images) if views is None else views
+        self._recorded = order == "recorded"
+        if self._recorded:
+            self._views.recorded_batches(0)  # refused now rather than in the first epoch
+        self.images, self.device, self.num_labels = self._views.images, torch.device(device), self._labels.num_labels
+        # Drawn at once, views cost a twentieth of batch by batch; a view's parameters are 120 bytes.
+        self._drawn = self._views.draw(np.arange(self.num_labels)) if self.num_labels <= _DRAW_AHEAD else None
+        self._bank = bank or bank_of(self._views, self.device)
+        self._image_labels = self.images.labels.to(self.device)
+        self._weights = None if weights is None else torch.from_numpy(weights.astype(np.float32)).to(self.device)
 
     @classmethod
     def hard(
@@ -117,15 +124,13 @@ class ViewDataset(Dataset[LabelBatch]):
         bank: ImageBank | None = None,
     ) -> ViewDataset:
         """The hard-label baseline: fresh views every epoch, each with its image's class; `bank` has the pixels."""
-        dataset = cls.__new__(cls)
-        dataset._setup(Views(images, rule, seed), None, images.num_images * num_epochs, device, bank=bank)
-        return dataset
+        return cls(images, HardLabels(images.num_images * num_epochs, rule, seed), device, bank=bank)
 
     @classmethod
     def of_recipe(
         cls,
         images: ImageSet,
-        labels: Labels | RecodedLabels | LabelSet,
+        labels: LabelSource,
         recipe: Recipe,
         device: str | torch.device,
         *,
@@ -145,22 +150,16 @@ class ViewDataset(Dataset[LabelBatch]):
             ConfigError: the recipe augments, and the labels are not one for each image.
         """
         if not recipe.augments:
-            dataset = cls(images, labels, device, order=recipe.order)
-            dataset._weigh(weights)
-            return dataset
-        source = labels.labels if isinstance(labels, LabelSet) else labels
-        spec, views = source.spec, source.views_of(images)
-        if isinstance(views, StoredViews) or spec.num_views != spec.num_images:
+            return cls(images, labels, device, order=recipe.order, weights=weights)
+        views = labels.views_of(images)
+        if not views.source.redrawable or labels.num_labels != views.images.num_images:
             raise ConfigError(
                 "augment_crop and augment_flip need one label of each whole image; these are"
-                f" {spec.num_views} labels of {spec.num_images} images"
+                f" {labels.num_labels} labels of {views.images.num_images} images"
             )
         rule = ViewRule(crop_scale=(recipe.augment_crop, 1.0), flip=recipe.augment_flip, mix="none")
-        dataset = cls.__new__(cls)
-        dataset._setup(Views(views.images, rule, seed), source, spec.num_views * recipe.epochs, device)
-        dataset._label_period = spec.num_views
-        dataset._weigh(weights)
-        return dataset
+        crops = drawn_by(rule, seed).of(views.images)
+        return cls(images, RepeatedLabels(labels, recipe.epochs), device, views=crops, weights=weights)
 
     def hard_labelled(self, num_epochs: int) -> ViewDataset:
         """Other crops of the same images, unmixed, each with its image's class: nothing of the label set is read.
@@ -168,37 +167,10 @@ class ViewDataset(Dataset[LabelBatch]):
         Args:
             num_epochs: how many epochs have fresh ones.
         """
-        views, bank = self._views, None
-        if isinstance(views, Views):
-            rule, seed, bank = views.rule, views.seed, self._bank  # one copy of the pixels
-        else:  # imported labels, whose views stand in a table
-            assert self._labels is not None, "only labels are imported"
-            rule, seed = self._labels.spec.view_rule, self._labels.spec.seed
-        return ViewDataset.hard(self.images, replace(rule, mix="none"), seed, num_epochs, self.device, bank=bank)
-
-    def _weigh(self, weights: NDArray[np.floating] | None) -> None:
-        found = None if weights is None else torch.from_numpy(weights.astype(np.float32)).to(self.device)
-        self._weights = found
-
-    def _setup(
-        self,
-        views: Views | StoredViews,
-        labels: Labels | RecodedLabels | None,
-        num_labels: int,
-        device: torch.device | str,
-        order: Order = "views",
-        bank: ImageBank | None = None,
-    ) -> None:
-        images = views.images
-        self.images, self.device, self.num_labels = images, torch.device(device), num_labels
-        self._views, self._labels = views, labels
-        self._label_period: int | None = None
-        self._weigh(None)
-        self._recorded = views if order == "recorded" and isinstance(views, StoredViews) else None
-        # Drawn at once, views cost a twentieth of batch by batch; a view's parameters are 120 bytes.
-        self._drawn = views.draw(np.arange(num_labels)) if num_labels <= _DRAW_AHEAD else None
-        self._bank = bank or bank_of(views, self.device)
-        self._image_labels = images.labels.to(self.device)
+        source = self._views.source
+        bank = None if self._bank.as_pillow else self._bank  # one copy of the pixels, where they are rendered alike
+        rule = replace(source.rule, mix="none")
+        return ViewDataset.hard(self.images, rule, source.seed, num_epochs, self.device, bank=bank)
 
     def __len__(self) -> int:
         return self.num_labels
@@ -208,18 +180,12 @@ class ViewDataset(Dataset[LabelBatch]):
         index = np.atleast_1d(np.asarray(positions, dtype=np.int64))
         params = self._views.draw(index) if self._drawn is None else self._drawn.take(index)
         image_labels = self._image_labels[torch.from_numpy(params.rows).to(self.device)]
-        if self._labels is None:
-            ids, values = image_labels[:, None], torch.zeros(len(index), 1, device=self.device)
-            absent, weights = None, None
-        else:
-            places = index if self._label_period is None else index % self._label_period
-            chosen = self._labels.take(places)
-            weights = None if self._weights is None else self._weights[torch.from_numpy(places).to(self.device)]
-            ids = torch.from_numpy(chosen.ids.astype(np.int64)).to(self.device)
-            values = torch.from_numpy(chosen.values).to(self.device)
-            absent = None if chosen.absent is None else torch.from_numpy(chosen.absent).to(self.device)
-        num_classes = self.images.num_classes
-        return LabelBatch(self._bank.render(params), ids, values, image_labels, num_classes, absent, weights)
+        views = self._bank.render(params)
+        ids, values, absent = self._labels.labels_at(index, views, image_labels)
+        weights = None
+        if self._weights is not None:
+            weights = self._weights[torch.from_numpy(index % len(self._weights)).to(self.device)]
+        return LabelBatch(views, ids, values, image_labels, self.images.num_classes, absent, weights)
 
     def epoch(self, epoch: int, batch_size: int, seed: int = 0) -> Iterator[LabelBatch]:
         """Every image once, in an order that depends on (seed, epoch); all its views before any repeats."""
@@ -232,8 +198,8 @@ class ViewDataset(Dataset[LabelBatch]):
         A last batch smaller than half of the others is spread over them: a handful of views is a poor gradient and a
         poorer batch-norm statistic. In the recorded order batches are as they were made.
         """
-        if self._recorded is not None:
-            return self._recorded.recorded_batches(epoch)
+        if self._recorded:
+            return self._views.recorded_batches(epoch)
         positions = self._views.positions_in_epoch(epoch, self.num_labels, seed)
         return np.array_split(positions, max(1, round(len(positions) / batch_size)))
 

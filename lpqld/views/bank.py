@@ -17,10 +17,10 @@ from lpqld.images import (
     mapped_array,
     memory_words,
 )
-from lpqld.views.drawn import ViewParams, Views
-from lpqld.views.recorded import StoredViews
+from lpqld.views.params import ViewParams
 from lpqld.views.render_pillow import render_as_pillow
 from lpqld.views.rendering import render
+from lpqld.views.source import Views
 
 
 class ImageBank:
@@ -35,6 +35,7 @@ class ImageBank:
         memory: where the pixels are.
         device: where views are rendered.
         pixel_bytes: bytes of all pixels.
+        as_pillow: views are rendered as Pillow does it.
     """
 
     def __init__(
@@ -51,9 +52,9 @@ class ImageBank:
             images: the image set.
             device: where views are wanted.
             memory: None takes the device where there is room, and else leaves the pixels where `images` has them.
-            as_pillow: render as `render_pil` does, on a CPU whatever the device.
+            as_pillow: render as `render_pillow` does, on a CPU whatever the device.
         """
-        self.device, self.pixel_bytes, self._as_pillow = device, images.pixels.numel(), as_pillow
+        self.device, self.pixel_bytes, self.as_pillow = device, images.pixels.numel(), as_pillow
         self.memory = memory or ("shared" if as_pillow else fitting_memory(images, device))
         self._pixels = images.pixels
         if self.memory == "device":
@@ -68,8 +69,8 @@ class ImageBank:
         return f"{format_bytes(self.pixel_bytes)} of pixels, {memory_words(self.memory)}"
 
     def render(self, params: ViewParams) -> torch.Tensor:
-        """Views on the device, float32 [B, 3, S, S]; see `render.render`."""
-        if self._as_pillow:
+        """Views on the device, float32 [B, 3, S, S]; see `rendering.render`."""
+        if self.as_pillow:
             return render_as_pillow(self._pixels, params).to(self.device)
         if self._in_place:
             return render(self._pixels, params)
@@ -81,9 +82,9 @@ class ImageBank:
         return render(chosen.to(self.device, non_blocking=True), replace(params, rows=own, partner=partner))
 
 
-def bank_of(views: Views | StoredViews, device: torch.device) -> ImageBank:
-    """A bank that renders views as they were made: those of a table as Pillow does."""
-    return ImageBank(views.images, device, as_pillow=isinstance(views, StoredViews))
+def bank_of(views: Views, device: torch.device) -> ImageBank:
+    """A bank that renders views as their source was made."""
+    return ImageBank(views.images, device, as_pillow=views.source.as_pillow)
 
 
 def fitting_memory(images: ImageSet, device: torch.device) -> ImageMemory:

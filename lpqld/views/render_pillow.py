@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lpqld._numba import in_threads
-from lpqld.views.drawn import ViewParams
+from lpqld.views.params import ViewParams
 from lpqld.views.rendering import in_pixels
 
 

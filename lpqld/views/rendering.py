@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from lpqld._numba import in_threads
-from lpqld.views.drawn import ViewParams
+from lpqld.views.params import ViewParams
 from lpqld.views.render_numba import render_views
 
 

@@ -80,7 +80,7 @@ class TableLayout:
         """Shape, and bits of each number, of every column."""
         place, pixel = (self.largest_batch - 1).bit_length(), self.side.bit_length()
         crop = {"pixel": pixel, "half": 16, "single": 32}[get_args(CropUnit)[self.unit]]
-        found: dict[str, tuple[tuple[int, ...], int]] = {
+        columns: dict[str, tuple[tuple[int, ...], int]] = {
             "batch_sizes": ((self.num_batches,), place),
             "rows": ((self.num_views,), (self.num_images - 1).bit_length()),
             "crops": ((self.num_views, 4), crop),
@@ -88,16 +88,16 @@ class TableLayout:
             "labelled": ((self.num_views,), 1),
         }
         if self.flags & (CUTMIX | MIXUP):
-            found["partners"] = (self.num_views,), place
-            found["lams"] = (self.num_batches,), 32
+            columns["partners"] = (self.num_views,), place
+            columns["lams"] = (self.num_batches,), 32
         if self.flags & CUTMIX:
-            found["boxes"] = (self.num_batches, 4), pixel
+            columns["boxes"] = (self.num_batches, 4), pixel
         if self.flags & CUTOUT:
-            found["cutouts"] = (self.num_views, 4), pixel
-            found["colours"] = (self.num_views, 3), 8
+            columns["cutouts"] = (self.num_views, 4), pixel
+            columns["colours"] = (self.num_views, 3), 8
         if self.flags & RANK:
-            found["ranks"] = (self.num_views,), self.largest_rank.bit_length()
-        return found
+            columns["ranks"] = (self.num_views,), self.largest_rank.bit_length()
+        return columns
 
 
 def crops_as_integers(crops: NDArray[np.float32], unit: CropUnit) -> NDArray[np.integer[Any]]:

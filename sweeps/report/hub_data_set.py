@@ -158,14 +158,13 @@ def _how(spec: LabelSpec, images: ImageSet) -> str:
     recipe = spec.recipe or {}
     student = ", ".join(f"{key} {recipe[key]}" for key in _RECIPE if key in recipe) or "not said"
     codec = {key: value for key, value in spec.codec.to_json().items() if len(str(value)) < _LONG}
-    drawn = "drawn by lpqld" if spec.table is None else "imported, as another program drew them"
     return "\n".join(
         [
             "## How it was made",
             "",
             f"- images: {images.num_images} of {images.num_classes} classes, fingerprint `{spec.images.fingerprint}`",
             f"- teacher: {spec.teacher.architecture}, fingerprint `{spec.teacher.fingerprint}`",
-            f"- views: {drawn}: `{json.dumps(spec.view_rule.to_json())}`",
+            f"- views: {spec.views.origin}: `{json.dumps(spec.view_rule.to_json())}`",
             f"- codec: `{json.dumps(codec)}`",
             f"- student: {student}",
         ]

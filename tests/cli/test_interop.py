@@ -16,7 +16,7 @@ from lpqld.interop.fkd_folder import EPOCH_INDICES
 from lpqld.labels.label_set import LabelSet
 from lpqld.models.fit import fit_teacher
 from lpqld.models.teacher import Teacher, load_teacher, save_teacher
-from lpqld.views.recorded import StoredViews
+from lpqld.views.recorded import RecordedOrder
 from lpqld.views.render_pillow import render_as_pillow
 from lpqld.views.table import ViewTable
 from tests.conftest import Finished
@@ -62,7 +62,7 @@ def write_fkd(images: ImageSet, teacher: Teacher, folder: Path) -> None:
                 boxes=np.concatenate([corner, corner + side // 2])[None],
                 lams=np.array([0.75], dtype=np.float32),
             )
-            drawn = StoredViews(images, views)
+            drawn = RecordedOrder(views, images.labels.numpy())
             positions = np.argsort(views.order)
             with torch.inference_mode():
                 logits = teacher(render_as_pillow(images.pixels, drawn.draw(positions)))
@@ -146,7 +146,7 @@ class TestPage:
         done = in_process("import", project / folder, project / f"{folder}-again", "--images", images, "--json")
         assert done.document["bytes"]["payload"] == said(results, "import")["bytes"]["payload"]
         first, again = (LabelSet.open(project / name) for name in ("labels", f"{folder}-again"))
-        assert again.spec.table.content == first.spec.table.content
+        assert again.spec.views.content == first.spec.views.content
         assert np.array_equal(again.labels.logits.values, first.labels.logits.values)
 
 

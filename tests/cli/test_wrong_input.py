@@ -243,7 +243,7 @@ def labels(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lpqld.labels.label_set import Labels
     from lpqld.labels.relabel import Labeler, specify
     from lpqld.models.teacher import load_teacher
-    from lpqld.views.drawn import ViewRule
+    from lpqld.views.rule import ViewRule
 
     device, images = torch.device("cpu"), ImageSet.open("digits:val").sample_per_class(2, seed=0)
     network = load_teacher(teacher, image_class_names=images.class_names)

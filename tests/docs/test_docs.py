@@ -22,7 +22,7 @@ from lpqld.labels.shards import decode_shard
 from lpqld.models.fit import fit_teacher
 from lpqld.models.teacher import Teacher
 from lpqld.storage.files import canonical_json
-from lpqld.views.drawn import ViewRule
+from lpqld.views.rule import ViewRule
 from tests.conftest import CHECKOUT, command_environment
 
 ROOT = CHECKOUT

@@ -39,7 +39,7 @@ with atheris.instrument_imports(
     from lpqld.errors import DataError
     from lpqld.interop.fkd_batch import read_batch
     from lpqld.labels.manifest import Manifest
-    from lpqld.views.table import VIEWS_FILE, ViewTable
+    from lpqld.views.table_bytes import VIEWS_FILE, table_from_bytes, table_to_bytes
 
 _LOGITS = (np.random.default_rng(0).standard_normal((8, 24)) * 4).astype(np.float32)
 _GOLDEN = Path(__file__).parent / "golden"
@@ -121,11 +121,11 @@ def decode_manifest(data: bytes) -> None:
 def decode_table(data: bytes) -> None:
     """A table of views past its checksum: where it is one, its order is one of its labelled views."""
     try:
-        table = ViewTable.from_bytes(data)
+        table = table_from_bytes(data)
     except DataError:
         return
     assert sorted(table.order.tolist()) == np.flatnonzero(table.labelled).tolist()
-    assert ViewTable.from_bytes(table.content).content == table.content == data
+    assert table_to_bytes(table_from_bytes(table_to_bytes(table))) == table_to_bytes(table) == data
 
 
 def decode_batch(data: bytes) -> None:

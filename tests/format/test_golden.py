@@ -28,7 +28,8 @@ from lpqld.labels.compress import EncodedLabels, encode
 from lpqld.labels.label_set import Labels, LabelSet
 from lpqld.labels.manifest import MANIFEST_FILE
 from lpqld.labels.select import reordered
-from lpqld.labels.spec import DRAWN, STORED
+from lpqld.views.drawn import DrawnSource
+from lpqld.views.recorded import RecordedSource
 from lpqld.views.table import ViewTable
 from tests.checks import RULE, made_up_labels
 
@@ -78,9 +79,10 @@ def master() -> Labels:
 def made(name: str, codec: Codec) -> EncodedLabels:
     """What a golden folder holds: two shards, the second one short."""
     rule = replace(RULE, mix="none") if name.endswith("unmixed") else RULE
-    labels = replace(master(), spec=replace(master().spec, view_rule=rule))
-    if name.startswith("stored"):
-        labels = replace(labels, spec=replace(labels.spec, table=table(name)))
+    spec = master().spec
+    recorded = name.startswith("stored")
+    views = RecordedSource(rule, spec.seed, table(name)) if recorded else DrawnSource(rule, spec.seed)
+    labels = replace(master(), spec=replace(spec, views=views))
     if name.endswith(("selected", "ranked")):
         labels = reordered(labels, "entropy")
     return encode(labels, codec, num_views=NUM_VIEWS, recipe=RECIPE)
@@ -112,13 +114,14 @@ def table(name: str) -> ViewTable:
 
 def plain(labels: Labels) -> dict[str, object]:
     columns = {**labels.logits._asdict(), "numbers": labels.numbers}
-    if labels.spec.table is not None:
-        columns |= {"rows": labels.spec.image_rows, "views": labels.spec.table.order}
+    if isinstance(labels.spec.views, RecordedSource):
+        columns |= {"rows": labels.spec.image_rows, "views": labels.spec.views.table.order}
     return {key: value.tolist() for key, value in columns.items() if value is not None}
 
 
 def folder_of(name: str) -> Path:
-    return GOLDEN / f"v{STORED if name.startswith('stored') else DRAWN}-{name}"
+    source = RecordedSource if name.startswith("stored") else DrawnSource
+    return GOLDEN / f"v{source.format_version}-{name}"
 
 
 def golden(name: str) -> LabelSet:
@@ -155,8 +158,7 @@ def test_they_are_written_as_ever(name):
     opened = golden(name)
     encoded = made(name, opened.spec.codec)
     files = [(opened.folder / file).read_bytes() for file in opened.files]
-    views = [] if encoded.spec.table is None else [encoded.spec.table.content]
-    assert files == [*encoded.shards, *views, encoded.manifest.to_bytes()]
+    assert files == [*encoded.shards, *encoded.spec.views.files().values(), encoded.manifest.to_bytes()]
 
 
 def test_every_codec_has_one_and_they_are_small():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpqld.counter_random import permutation, random_words, uniform
+from lpqld.counter_random import Stream, permutation, random_words, uniform
 
 # The first is also the known answer that the authors of Philox publish for a counter and key of zeros (Random123).
 GOLDEN_ZERO = ("16554d9eca36314c", "db20fe9d672d0fdc", "d7e772cee186176b", "7e68b68aec7ba23b")
@@ -82,3 +82,18 @@ def test_permutations_are_pinned():
 def test_epochs_and_seeds_have_their_own_permutations():
     orders = {tuple(permutation(seed, 2, epoch, 30)) for seed in range(5) for epoch in range(5)}
     assert len(orders) == 25
+
+
+def test_streams_have_a_number_each_for_ever():
+    # Another number would change every draw of its use; a number of two uses would make them draw the same.
+    assert {name: int(stream) for name, stream in Stream.__members__.items()} == {
+        "VIEWS": 1,
+        "ORDER": 2,
+        "CLASS_SAMPLE": 3,
+        "SPLIT": 4,
+        "FIDELITY_SAMPLE": 5,
+        "RECOVER": 8,
+        "START": 9,
+        "TRAINING_IMAGE_SAMPLE": 10,
+    }
+    assert len(set(Stream)) == len(Stream.__members__)

@@ -23,7 +23,7 @@ from lpqld.labels.relabel import specify
 from lpqld.models.architectures import build
 from lpqld.models.teacher import Teacher
 from lpqld.models.teacher_spec import TeacherSpec
-from lpqld.views.drawn import ViewRule
+from lpqld.views.rule import ViewRule
 
 _STORE = 100 * 1024**2
 

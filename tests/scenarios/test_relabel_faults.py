@@ -19,7 +19,7 @@ from lpqld.labels.shards import shard_file
 from lpqld.models.architectures import build
 from lpqld.models.teacher import Teacher
 from lpqld.models.teacher_spec import TeacherSpec
-from lpqld.views.drawn import ViewRule
+from lpqld.views.rule import ViewRule
 from sweeps.jobs.relabel_shards import relabel
 from tests.conftest import CHECKOUT, command_environment
 from tests.scenarios.faults import Trapped, lay, num_batches

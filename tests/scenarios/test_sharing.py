@@ -21,6 +21,7 @@ from lpqld.labels.provenance import ImagesRef, TeacherRef
 from lpqld.labels.spec import LabelSpec
 from lpqld.models.teacher_spec import TeacherSpec
 from lpqld.training.recipe import Recipe
+from lpqld.views.registry import drawn_by
 from sweeps.search.choice import Choice, Shared, choose_labels
 from sweeps.search.trial import TrialResult, run_trial
 from tests.checks import RULE
@@ -50,8 +51,7 @@ def made_up_shared(folder: Path) -> Shared:
         num_views=num_views,
         full_views=views_per_image,
         codec=Dense(),
-        view_rule=RULE,
-        seed=0,
+        views=drawn_by(RULE, 0),
         batch_size=100,
         shard_views=8000,
         images=ImagesRef.of(images),

@@ -18,7 +18,8 @@ from lpqld.labels.shards import shard_file
 from lpqld.models.architectures import build
 from lpqld.models.teacher import Teacher, save_teacher
 from lpqld.models.teacher_spec import TeacherSpec
-from lpqld.views.drawn import ViewRule
+from lpqld.views.registry import drawn_by
+from lpqld.views.rule import ViewRule
 from sweeps.config.load import load_config
 from sweeps.export import export
 from sweeps.jobs.master_labels import make_master
@@ -103,7 +104,7 @@ class TestRelabel:
         relabel(teacher, images, spec, stored)
         assert {method for method, _, _ in object_store.requests} == {"HEAD", "GET"}
         with pytest.raises(ConfigError, match=r"holds another label set \(seed\); choose another --out"):
-            relabel(teacher, images, replace(spec, seed=1), stored)
+            relabel(teacher, images, replace(spec, views=drawn_by(RULE, 1)), stored)
 
     def test_a_store_that_refuses_stops_the_job_at_once(self, object_store, spec, teacher, images):
         object_store.requests.clear()

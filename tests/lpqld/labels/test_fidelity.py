@@ -15,6 +15,7 @@ from lpqld.labels.relabel import Labeler, specify
 from lpqld.models.architectures import build
 from lpqld.models.teacher import Teacher
 from lpqld.models.teacher_spec import TeacherSpec
+from lpqld.views.registry import drawn_by
 from tests.checks import RULE, dense_probabilities, made_up_labels
 
 CPU = torch.device("cpu")
@@ -109,7 +110,7 @@ class TestLargestDifference:
         assert largest_difference(cut(real, codec), images, other, num_views=120, seed=0, device=CPU) > 1
 
     def test_views_of_another_seed_are_not(self, real, images, teacher):
-        wrong = Labels(replace(real.spec, seed=6), real.logits)
+        wrong = Labels(replace(real.spec, views=drawn_by(RULE, 6)), real.logits)
         assert largest_difference(wrong, images, teacher, num_views=120, seed=0, device=CPU) > 1
 
     def test_one_wrong_label_is_found(self, real, images, teacher):

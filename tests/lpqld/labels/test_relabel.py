@@ -15,11 +15,12 @@ from lpqld.labels.provenance import TeacherRef
 from lpqld.labels.relabel import Labeler, shard_size, specify
 from lpqld.labels.shards import decode_shard, encode_shard
 from lpqld.labels.spec import LabelSpec
+from lpqld.labels.spec_reading import read_spec
 from lpqld.models.architectures import build
 from lpqld.models.teacher import Teacher
 from lpqld.models.teacher_spec import TeacherSpec
 from lpqld.storage.files import canonical_json
-from lpqld.views.drawn import Views
+from lpqld.views.drawn import DrawnViews
 from lpqld.views.rendering import render
 from tests.checks import RULE, equal_logits, plain_choice
 
@@ -40,7 +41,7 @@ def spec(teacher, images) -> LabelSpec:
 @pytest.fixture(scope="module")
 def logits(teacher, images) -> np.ndarray:
     """The teacher's logits of every rendered view, one view at a time."""
-    views = Views(images, RULE, 5)
+    views = DrawnViews(images, RULE, 5)
     with torch.inference_mode():
         rows = [teacher(render(images.pixels, views.draw(np.array([position])))) for position in range(120)]
     return torch.cat(rows).numpy()
@@ -95,7 +96,7 @@ class TestShards:
 
 class TestRefusal:
     def test_a_teacher_that_is_not_finite_is_refused_with_image_and_view(self, teacher, images, spec):
-        views = Views(images, RULE, 5)
+        views = DrawnViews(images, RULE, 5)
         broken = Teacher(_NotFiniteOn(teacher, render(images.pixels, views.draw(np.array([77])))[0]), teacher.spec)
         row, number = views.rows_and_numbers(np.array([77]))
         expected = rf"image {images.ids[row[0]]}, view {number[0]} are not finite; check the checkpoint"
@@ -138,7 +139,7 @@ class TestSpecify:
         assert spec.teacher.architecture == "convnet"
 
     def test_what_is_read_from_a_manifest_equals_what_was_specified(self, spec):
-        assert LabelSpec.from_json(json.loads(canonical_json(spec.to_json()))) == spec
+        assert read_spec(json.loads(canonical_json(spec.to_json()))) == spec
 
     @pytest.mark.parametrize(
         ("asked", "batch_size", "held"), [(1, 16, 16), (16, 16, 16), (17, 16, 32), (100, 7, 105)], ids=str

@@ -8,7 +8,8 @@ from lpqld.codecs import Logits
 from lpqld.codecs.topk import TopK
 from lpqld.errors import DataError
 from lpqld.labels.shards import HEADER, Shard, check_header, decode_shard, encode_shard, read_shard, shard_file
-from tests.checks import equal_logits
+from lpqld.views.registry import drawn_by
+from tests.checks import RULE, equal_logits
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,9 @@ def test_a_shard_in_the_place_of_another_is_named(spec, content, index):
         decode_shard(spec, index, content)
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"codec": TopK(4)}, {"num_views": 119}, {"batch_size": 11}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"views": drawn_by(RULE, 1)}, {"codec": TopK(4)}, {"num_views": 119}, {"batch_size": 11}], ids=str
+)
 def test_a_shard_of_another_set_is_foreign_and_both_fingerprints_are_said(spec, content, change):
     other = replace(spec, **change)
     with pytest.raises(DataError, match="a foreign shard") as error:
@@ -109,7 +112,7 @@ class TestReading:
 
     @pytest.mark.parametrize("count", [50, 20], ids=["same size", "other size"])
     def test_a_foreign_shard_is_called_so_whatever_its_size(self, labels, spec, stored, count):
-        other = replace(spec, seed=3, num_views=50 + count)
+        other = replace(spec, views=drawn_by(RULE, 3), num_views=50 + count)
         content = encode_shard(other, 1, labels.logits.take(slice(50, 50 + count)))
         folder, shard = stored(content)
         with pytest.raises(DataError, match=r"labels-00001\.lpqld: a foreign shard") as error:
@@ -118,7 +121,7 @@ class TestReading:
         assert other.fingerprint[:16] in str(error.value)
 
     def test_a_manifest_that_agrees_with_a_foreign_shard_does_not_help_it(self, labels, spec, stored):
-        content = encode_shard(replace(spec, seed=3), 1, labels.logits.take(slice(50, 100)))
+        content = encode_shard(replace(spec, views=drawn_by(RULE, 3)), 1, labels.logits.take(slice(50, 100)))
         with pytest.raises(DataError, match="a foreign shard"):
             read_shard(stored(content)[0], spec, 1, Shard.of(content))
 

@@ -13,9 +13,11 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.images.image_set import ImageSet
 from lpqld.labels.provenance import ImagesRef, TeacherRef
 from lpqld.labels.spec import LabelSpec
+from lpqld.labels.spec_reading import read_spec
 from lpqld.models.teacher_spec import TeacherSpec
 from lpqld.storage.files import canonical_json
-from lpqld.views.drawn import Views
+from lpqld.views.drawn import DrawnViews
+from lpqld.views.registry import drawn_by
 from tests.checks import RULE, made_up_labels
 
 
@@ -34,7 +36,7 @@ def image_set(labels: list[int], ids: list[int] | None = None, num_classes: int 
 
 def again(spec: LabelSpec) -> LabelSpec:
     """Through the text of a manifest."""
-    return LabelSpec.from_json(json.loads(canonical_json(spec.to_json())))
+    return read_spec(json.loads(canonical_json(spec.to_json())))
 
 
 class TestRoundTrip:
@@ -77,7 +79,7 @@ class TestRoundTrip:
     def test_hints_are_the_classes_of_every_views_image_and_partner(self, labels, views_per_image):
         images = image_set(labels)
         spec = made_up_labels(images, views_per_image, shard_views=7, seed=3).spec
-        views = Views(images, RULE, 3)
+        views = DrawnViews(images, RULE, 3)
         rows, _ = views.rows_and_numbers(np.arange(spec.num_views))
         hints = np.concatenate([spec.hints_in_shard(index) for index in range(spec.num_shards)])
         assert hints[:, 0].tolist() == images.labels.numpy()[rows].tolist()
@@ -107,13 +109,13 @@ class TestFingerprint:
     def test_everything_else_is(self, labels, teacher):
         spec = labels.spec
         changes = [
-            {"seed": 1},
+            {"views": drawn_by(RULE, 1)},
             {"batch_size": 11},
             {"num_views": 119},
             {"shard_views": 51},
             {"select": "entropy"},
             {"codec": TopK(3)},
-            {"view_rule": replace(RULE, flip=True)},
+            {"views": drawn_by(replace(RULE, flip=True), 0)},
             {"images": replace(spec.images, fingerprint="b" * 64)},
             {"teacher": TeacherRef.of(teacher.spec, teacher.fingerprint)},
         ]
@@ -146,9 +148,9 @@ class TestLimits:
             ({"num_views": 29}, "num_views must be a whole number from 30 to 120, found 29"),
             ({"num_views": 121}, "num_views must be a whole number from 30 to 120, found 121"),
             ({"full_views": 0}, "full_views must be"),
-            ({"seed": -1}, "seed must be a whole number from 0 to 18446744073709551615"),
-            ({"seed": 2**64}, "seed must be"),
-            ({"seed": True}, "seed must be"),
+            ({"views": drawn_by(RULE, -1)}, "seed must be a whole number from 0 to 18446744073709551615"),
+            ({"views": drawn_by(RULE, 2**64)}, "seed must be"),
+            ({"views": drawn_by(RULE, True)}, "seed must be"),
             ({"batch_size": 0}, "batch_size must be"),
             ({"shard_views": 2**20 + 1}, "shard_views must be a whole number from 1 to 1048576, found 1048577"),
             ({"codec": TopK(11)}, r"codec\.k must be a whole number from 1 to 10, found 11"),
@@ -250,7 +252,7 @@ class TestReading:
     def test_wrong_values_are_named(self, labels, path, value, message):
         document = json.loads(canonical_json(replace(labels.spec, codec=TopK(3)).to_json()))
         document["images"].pop("ids")
-        LabelSpec.from_json(document)
+        read_spec(document)
         *parents, name = path.split(".")
         target = document
         for parent in parents:
@@ -259,21 +261,21 @@ class TestReading:
         if name == "labels":
             target.pop("images_per_class")
         with pytest.raises(DataError, match=message):
-            LabelSpec.from_json(document)
+            read_spec(document)
 
     @pytest.mark.parametrize("value", [None, [], 3, "text", True], ids=str)
     def test_what_is_no_object_is_refused(self, value):
         with pytest.raises(DataError, match="must be an object"):
-            LabelSpec.from_json(value)
+            read_spec(value)
 
     def test_every_field_is_needed(self, labels):
         document = json.loads(canonical_json(replace(labels.spec, codec=Dense()).to_json()))
         for name in document:
             rest = {key: value for key, value in document.items() if key != name}
             with pytest.raises(DataError, match=name):
-                LabelSpec.from_json(rest)
+                read_spec(rest)
         for inner in ("images", "teacher", "view_rule"):
             for name in set(document[inner]) - {"ids"}:
                 rest = {key: value for key, value in document[inner].items() if key != name}
                 with pytest.raises(DataError, match=rf"{inner}\.{name}"):
-                    LabelSpec.from_json({**document, inner: rest})
+                    read_spec({**document, inner: rest})

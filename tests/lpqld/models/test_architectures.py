@@ -8,7 +8,7 @@ from lpqld.training.dataset import ViewDataset
 from lpqld.training.loop import train
 from lpqld.training.recipe import Recipe
 from lpqld.training.student import Student
-from lpqld.views.drawn import ViewRule
+from lpqld.views.rule import ViewRule
 
 
 @pytest.mark.parametrize("architecture", names())

@@ -18,8 +18,9 @@ from lpqld.labels.select import reordered
 from lpqld.models.architectures import build
 from lpqld.training.dataset import LabelBatch, ViewDataset, ViewSampler
 from lpqld.training.recipe import Recipe
-from lpqld.views.drawn import ViewRule, Views
+from lpqld.views.drawn import DrawnViews
 from lpqld.views.rendering import render
+from lpqld.views.rule import ViewRule
 from tests.checks import RULE, dense_probabilities, equal_labels
 from tests.conftest import CHECKOUT
 
@@ -59,7 +60,7 @@ class TestBatch:
     def test_a_batch_holds_the_rendered_views_and_the_labels_at_its_positions(self, data, images, top3):
         positions = np.array([99, 3, 31, 3])
         batch = data[positions]
-        views = Views(images, RULE, 0)
+        views = DrawnViews(images, RULE, 0)
         params = views.draw(positions)
         assert torch.equal(batch.views, render(images.pixels, params))
         assert batch.ids.tolist() == top3.logits.ids[positions].tolist()
@@ -86,7 +87,7 @@ class TestRecoded:
     @pytest.mark.parametrize("select", ["first", "entropy"])
     def test_they_are_what_a_reader_of_the_files_gets(self, labels, images, monkeypatch, codec, held, select):
         monkeypatch.setattr("lpqld.labels.compress._CHUNK_LOGITS", 70)
-        monkeypatch.setattr("lpqld.training.dataset._HELD_BYTES", 2**24 if held else 0)
+        monkeypatch.setattr("lpqld.labels.compress._HELD_BYTES", 2**24 if held else 0)
         master = reordered(labels, select)
         recoded, files = recode(master, codec, num_views=100), encode(master, codec, num_views=100)
         assert recoded.spec == files.spec
@@ -98,7 +99,7 @@ class TestRecoded:
             assert one.absent is None or torch.equal(one.absent, other.absent)
 
     def test_positions_past_the_end_are_refused_though_the_master_has_them(self, labels, images, monkeypatch):
-        monkeypatch.setattr("lpqld.training.dataset._HELD_BYTES", 0)
+        monkeypatch.setattr("lpqld.labels.compress._HELD_BYTES", 0)
         with pytest.raises(IndexError):
             ViewDataset(images, recode(labels, TopK(2), num_views=100))[100]
 
@@ -188,7 +189,7 @@ class TestAugmented:
     def test_an_epoch_has_other_views_of_every_image_with_the_one_label_of_each(self, images, whole):
         data, plain = ViewDataset.of_recipe(images, whole, self.RECIPE, "cpu", seed=3), ViewDataset(images, whole)
         rule = ViewRule(crop_scale=(0.3, 1.0), flip=True, mix="none")
-        views = Views(images, rule, 3)
+        views = DrawnViews(images, rule, 3)
         seen = []
         for epoch in range(5):
             positions = np.concatenate(data.batches(epoch, 7, seed=1))
@@ -224,7 +225,7 @@ class TestAugmented:
 class TestHardLabelled:
     def test_unmixed_views_of_the_same_images_each_with_its_images_class(self, images, data):
         hard = data.hard_labelled(4)
-        views = Views(images, replace(RULE, mix="none"), 0)
+        views = DrawnViews(images, replace(RULE, mix="none"), 0)
         assert RULE.mix != "none"
         for epoch in range(4):
             positions = np.concatenate(hard.batches(epoch, 7, seed=1))
@@ -247,7 +248,7 @@ class TestHardLabelled:
         labels = LabelSet.open(CHECKOUT / "tests" / "format" / "golden" / "v2-stored-cutmix").labels
         images = ImageSet.open("digits:train").sample_per_class(1, 0)
         hard = ViewDataset(images, labels).hard_labelled(2)
-        views = Views(images, replace(labels.spec.view_rule, mix="none"), labels.spec.seed)
+        views = DrawnViews(images, replace(labels.spec.view_rule, mix="none"), labels.spec.seed)
         positions = np.arange(hard.num_labels)
         assert torch.equal(hard[positions].views, render(images.pixels, views.draw(positions)))
 

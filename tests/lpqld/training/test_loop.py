@@ -215,7 +215,6 @@ class TestHardEpochs:
                 read.append(np.asarray(positions).tolist())
                 return super().__getitem__(positions)
 
-        assert data._labels is not None
         watched = Watched(data.images, data._labels)
         recipe = replace(self.RECIPE, hard_every=hard_every)
         trained(watched, recipe)

@@ -8,8 +8,9 @@ from lpqld.images.image_set import ImageSet
 from lpqld.images.memory import IMAGE_MEMORIES
 from lpqld.labels.relabel import Labeler, specify
 from lpqld.views.bank import ImageBank
-from lpqld.views.drawn import ViewRule, Views
+from lpqld.views.drawn import DrawnViews
 from lpqld.views.rendering import render
+from lpqld.views.rule import ViewRule
 from tests.checks import RULE
 from tests.lpqld.views.test_drawn import IMAGES
 
@@ -21,14 +22,14 @@ GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(
 class TestImageBank:
     @EVERY_MEMORY
     def test_views_are_the_same_from_every_memory(self, memory):
-        params = Views(IMAGES, ViewRule(), 3).draw(np.arange(50))
+        params = DrawnViews(IMAGES, ViewRule(), 3).draw(np.arange(50))
         assert torch.equal(ImageBank(IMAGES, CPU, memory).render(params), render(IMAGES.pixels, params))
 
     @EVERY_MEMORY
     @pytest.mark.parametrize("rule", [ViewRule(), ViewRule(mix="mixup", cutout=True), ViewRule(mix="none")])
     def test_only_a_batchs_images_go_to_another_device(self, memory, rule):
         """As for a GPU, with torch's device without memory in its place, where shapes are all that there is."""
-        params = Views(IMAGES, rule, 3).draw(np.arange(50))
+        params = DrawnViews(IMAGES, rule, 3).draw(np.arange(50))
         bank = ImageBank(IMAGES, torch.device("meta"), memory)
         views = bank.render(params)
         assert views.device.type == "meta"
@@ -37,7 +38,7 @@ class TestImageBank:
     @pytest.mark.parametrize("device", [GPU])
     @EVERY_MEMORY
     def test_a_gpu_renders_the_same_from_every_memory(self, device, memory):
-        params = Views(IMAGES, ViewRule(), 3).draw(np.arange(50))
+        params = DrawnViews(IMAGES, ViewRule(), 3).draw(np.arange(50))
         views = ImageBank(IMAGES, torch.device(device), memory).render(params)
         assert torch.equal(views, ImageBank(IMAGES, torch.device(device), "device").render(params))
         assert torch.allclose(views.cpu(), render(IMAGES.pixels, params), atol=2e-5)

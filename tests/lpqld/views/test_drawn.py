@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from lpqld.errors import ConfigError
 from lpqld.images.image_set import ImageSet
 from lpqld.storage.strict_json import Fields
-from lpqld.views.drawn import ViewParams, ViewRule, Views
+from lpqld.views.drawn import DrawnViews
+from lpqld.views.params import ViewParams
 from lpqld.views.rendering import render
+from lpqld.views.rule import ViewRule
 
 RULES = {
     "cutmix": ViewRule(),
@@ -63,7 +65,8 @@ class TestDrawing:
     def test_the_drawing_rule_is_pinned(self, digits):
         # These numbers may change only together with RULE_VERSION: label sets on disk store no view parameters, so
         # under another rule every stored label would silently belong to another view.
-        views = Views(digits.sample_per_class(3, 0), ViewRule(crop_scale=(0.25, 1.0), mix_alpha=0.8, cutout=True), 7)
+        rule = ViewRule(crop_scale=(0.25, 1.0), mix_alpha=0.8, cutout=True)
+        views = DrawnViews(digits.sample_per_class(3, 0), rule, 7)
         params = views.draw(np.array([0, 17, 65]))
         assert params.rows.tolist() == GOLDEN["rows"]
         assert params.partner.tolist() == GOLDEN["partner"]
@@ -73,14 +76,14 @@ class TestDrawing:
             assert (getattr(params, name).astype(np.float64) * 65536).tolist() == GOLDEN[name], name
         assert params.color.tolist() == pytest.approx(np.array(GOLDEN["color"]), abs=1e-7)
         assert params.lam.tolist() == [1, 1, 1]
-        mixup = Views(views.images, ViewRule(mix="mixup", mix_alpha=0.8), 7).draw(np.array([0, 17, 65]))
+        mixup = DrawnViews(views.images, ViewRule(mix="mixup", mix_alpha=0.8), 7).draw(np.array([0, 17, 65]))
         assert (mixup.lam.astype(np.float64) * 65536).tolist() == GOLDEN["lam"]
 
     @EVERY_RULE
     @settings(max_examples=25)
     @given(seed=st.integers(0, 2**64 - 1), positions=st.lists(st.integers(0, 500), min_size=1, max_size=12))
     def test_a_view_does_not_depend_on_its_batch(self, rule, seed, positions):
-        views = Views(IMAGES, rule, seed)
+        views = DrawnViews(IMAGES, rule, seed)
         together = views.draw(np.array(positions))
         for place, position in enumerate(positions):
             assert equal(together.take(slice(place, place + 1)), views.draw(np.array([position])))
@@ -91,7 +94,7 @@ class TestDrawing:
     def test_a_view_depends_on_seed_id_and_number_only(self, rule, seed, order):
         """But for the partner, which is one of the set's images."""
         shuffled = IMAGES.take(order)
-        one, other = Views(IMAGES, rule, seed), Views(shuffled, rule, seed)
+        one, other = DrawnViews(IMAGES, rule, seed), DrawnViews(shuffled, rule, seed)
         positions = np.arange(3 * IMAGES.num_images)
         first, second = one.draw(positions), other.draw(positions)
         rows, numbers = one.rows_and_numbers(positions)
@@ -110,7 +113,7 @@ class TestDrawing:
     @settings(max_examples=25)
     @given(seed=st.integers(0, 2**64 - 1))
     def test_crops_lie_inside_the_image_and_keep_the_area(self, rule, seed):
-        params = Views(IMAGES, rule, seed).draw(np.arange(200))
+        params = DrawnViews(IMAGES, rule, seed).draw(np.arange(200))
         low, high = rule.crop_scale
         for crop in (params.crop, params.partner_crop):
             top, left, height, width = crop.astype(np.float64).T
@@ -123,15 +126,15 @@ class TestDrawing:
             assert (whole | ((ratio > 0.7499) & (ratio < 1.3335))).all()
 
     def test_whole_image_crops_are_whole(self):
-        params = Views(IMAGES, ViewRule(crop_scale=(1.0, 1.0)), 0).draw(np.arange(50))
+        params = DrawnViews(IMAGES, ViewRule(crop_scale=(1.0, 1.0)), 0).draw(np.arange(50))
         assert np.array_equal(params.crop, np.tile(np.float32([0, 0, 1, 1]), (50, 1)))
 
     def test_half_of_the_views_are_flipped_only_where_asked(self):
         positions = np.arange(4000)
-        params = Views(IMAGES, ViewRule(), 0).draw(positions)
+        params = DrawnViews(IMAGES, ViewRule(), 0).draw(positions)
         for flip in (params.flip, params.partner_flip):
             assert flip.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(4000))
-        still = Views(IMAGES, ViewRule(flip=False), 0).draw(positions)
+        still = DrawnViews(IMAGES, ViewRule(flip=False), 0).draw(positions)
         assert not still.flip.any()
         assert not still.partner_flip.any()
 
@@ -139,11 +142,11 @@ class TestDrawing:
     @settings(max_examples=40)
     def test_partners_have_the_same_or_a_lower_rank(self, seed, counts):
         images = made_up([*counts, 2])
-        params = Views(images, ViewRule(), seed).draw(np.arange(20 * images.num_images))
+        params = DrawnViews(images, ViewRule(), seed).draw(np.arange(20 * images.num_images))
         assert (images.ranks[params.partner] <= images.ranks[params.rows]).all()
 
     def test_every_image_of_a_rank_or_below_is_a_partner(self):
-        params = Views(IMAGES, ViewRule(), 0).draw(np.arange(300 * IMAGES.num_images))
+        params = DrawnViews(IMAGES, ViewRule(), 0).draw(np.arange(300 * IMAGES.num_images))
         for row in range(IMAGES.num_images):
             seen = set(params.partner[params.rows == row].tolist())
             assert seen == set(np.flatnonzero(IMAGES.ranks <= IMAGES.ranks[row]).tolist())
@@ -153,7 +156,7 @@ class TestDrawing:
         large = digits.sample_per_class(20, 0)
         small = large.first_per_class(10)
         assert small.fingerprint == digits.sample_per_class(10, 0).fingerprint
-        few, many = Views(small, rule, 7), Views(large, rule, 7)
+        few, many = DrawnViews(small, rule, 7), DrawnViews(large, rule, 7)
         positions = np.arange(3 * small.num_images)
         rows, numbers = few.rows_and_numbers(positions)
         place = {int(large.ids[row]): position for position, row in enumerate(many.order)}
@@ -166,7 +169,7 @@ class TestDrawing:
         assert torch.equal(render(small.pixels, one), render(large.pixels, other))
 
     def test_mixup_shares_follow_the_beta_distribution(self):
-        lam = Views(IMAGES, ViewRule(mix="mixup", mix_alpha=0.8), 0).draw(np.arange(40_000)).lam.astype(np.float64)
+        lam = DrawnViews(IMAGES, ViewRule(mix="mixup", mix_alpha=0.8), 0).draw(np.arange(40_000)).lam.astype(np.float64)
         assert ((lam >= 0) & (lam <= 1)).all()
         variance = 1 / (4 * (2 * 0.8 + 1))
         assert lam.mean() == pytest.approx(0.5, abs=4 * np.sqrt(variance / len(lam)))
@@ -176,10 +179,10 @@ class TestDrawing:
 
     @pytest.mark.parametrize("alpha", [1.0, 0.8], ids=["uniform", "beta"])
     def test_cutmix_boxes_have_equal_sides_that_follow_lambda(self, alpha):
-        views = Views(IMAGES, ViewRule(mix="cutmix", mix_alpha=alpha), 3)
+        views = DrawnViews(IMAGES, ViewRule(mix="cutmix", mix_alpha=alpha), 3)
         positions = np.arange(20_000)
         top, left, height, width = views.draw(positions).box.astype(np.float64).T
-        lam = Views(IMAGES, ViewRule(mix="mixup", mix_alpha=alpha), 3).draw(positions).lam.astype(np.float64)
+        lam = DrawnViews(IMAGES, ViewRule(mix="mixup", mix_alpha=alpha), 3).draw(positions).lam.astype(np.float64)
         side = np.sqrt(1 - lam)
         assert (top >= 0).all()
         assert (left >= 0).all()
@@ -194,7 +197,7 @@ class TestDrawing:
         assert (height - (side - side**2 / 4)).mean() == pytest.approx(0, abs=0.005)
 
     def test_cutout_boxes_have_half_the_side_and_any_colour(self):
-        params = Views(IMAGES, ViewRule(mix="none", cutout=True), 0).draw(np.arange(4000))
+        params = DrawnViews(IMAGES, ViewRule(mix="none", cutout=True), 0).draw(np.arange(4000))
         top, left, height, width = params.cutout.astype(np.float64).T
         inside = (top > 0) & (left > 0) & (top + height < 1) & (left + width < 1)
         assert (height[inside] == 0.5).all()
@@ -213,7 +216,7 @@ class TestOrder:
     @settings(max_examples=60)
     def test_an_epoch_reads_every_image_once_and_no_view_again_before_all_were_read(self, counts, extra, seed):
         images = made_up(counts)
-        views, num_labels = Views(images, ViewRule(), 0), images.num_images + extra
+        views, num_labels = DrawnViews(images, ViewRule(), 0), images.num_images + extra
         held = np.bincount(views.rows_and_numbers(np.arange(num_labels))[0], minlength=images.num_images)
         assert held.max() - held.min() <= 1
         read: dict[int, list[int]] = {row: [] for row in range(images.num_images)}
@@ -229,16 +232,16 @@ class TestOrder:
                 assert sorted(numbers[start : start + held[row]]) == list(range(held[row]))
 
     def test_the_order_depends_on_seed_and_epoch(self):
-        views = Views(IMAGES, ViewRule(), 0)
+        views = DrawnViews(IMAGES, ViewRule(), 0)
         orders = {tuple(views.positions_in_epoch(epoch, 14, seed)) for epoch in range(3) for seed in range(3)}
         assert len(orders) == 9
         assert np.array_equal(
-            views.positions_in_epoch(1, 14, 2), Views(IMAGES, ViewRule(), 9).positions_in_epoch(1, 14, 2)
+            views.positions_in_epoch(1, 14, 2), DrawnViews(IMAGES, ViewRule(), 9).positions_in_epoch(1, 14, 2)
         )
 
     def test_fewer_labels_than_images_are_refused(self):
         with pytest.raises(ConfigError, match="13 labels cannot cover 14 images"):
-            Views(IMAGES, ViewRule(), 0).positions_in_epoch(0, 13, 0)
+            DrawnViews(IMAGES, ViewRule(), 0).positions_in_epoch(0, 13, 0)
 
 
 class TestRule:

@@ -6,7 +6,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from lpqld.views.drawn import ViewParams
+from lpqld.views.params import ViewParams
 from lpqld.views.render_pillow import render_as_pillow
 from lpqld.views.rendering import render
 

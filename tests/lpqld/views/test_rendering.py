@@ -7,8 +7,10 @@ import torch
 
 from lpqld.images.image_set import ImageSet
 from lpqld.models.normalise import normalised
-from lpqld.views.drawn import ViewParams, ViewRule, Views
+from lpqld.views.drawn import DrawnViews
+from lpqld.views.params import ViewParams
 from lpqld.views.rendering import render, render_in_torch
+from lpqld.views.rule import ViewRule
 from tests.lpqld.views.test_drawn import EVERY_RULE, IMAGES
 
 
@@ -65,7 +67,7 @@ class TestRendering:
     @pytest.mark.parametrize("renderer", [render, render_in_torch], ids=["compiled", "torch"])
     @EVERY_RULE
     def test_rendering_is_that_of_a_plain_float64_reference(self, rule, renderer):
-        params = Views(IMAGES, rule, 11).draw(np.arange(40))
+        params = DrawnViews(IMAGES, rule, 11).draw(np.arange(40))
         rendered = renderer(IMAGES.pixels, params)
         assert rendered.dtype == torch.float32
         assert rendered.numpy() == pytest.approx(plain_render(IMAGES.pixels, params), abs=2e-5)
@@ -74,13 +76,13 @@ class TestRendering:
     @EVERY_RULE
     def test_compiled_and_torch_agree_at_every_size(self, rule, side):
         images = noise(side)
-        params = Views(images, rule, 2).draw(np.arange(60))
+        params = DrawnViews(images, rule, 2).draw(np.arange(60))
         assert torch.allclose(render(images.pixels, params), render_in_torch(images.pixels, params), atol=2e-5)
 
     @EVERY_RULE
     def test_threads_do_not_change_one_bit(self, rule):
         images = noise(128)
-        params = Views(images, rule, 2).draw(np.arange(70))
+        params = DrawnViews(images, rule, 2).draw(np.arange(70))
         before = torch.get_num_threads()
         try:
             torch.set_num_threads(1)
@@ -91,13 +93,13 @@ class TestRendering:
             torch.set_num_threads(before)
 
     def test_views_come_in_channels_last_memory(self):
-        params = Views(IMAGES, ViewRule(), 0).draw(np.arange(4))
+        params = DrawnViews(IMAGES, ViewRule(), 0).draw(np.arange(4))
         assert render(IMAGES.pixels, params).is_contiguous(memory_format=torch.channels_last)
 
     def test_read_only_pixels_are_rendered(self):
         frozen = IMAGES.pixels.numpy().copy()
         frozen.flags.writeable = False
-        params = Views(IMAGES, ViewRule(), 0).draw(np.arange(4))
+        params = DrawnViews(IMAGES, ViewRule(), 0).draw(np.arange(4))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch warns of every read-only array
             pixels = torch.from_numpy(frozen)
@@ -105,18 +107,18 @@ class TestRendering:
 
     @EVERY_RULE
     def test_one_batch_is_what_its_views_are_one_at_a_time(self, rule):
-        params = Views(IMAGES, rule, 5).draw(np.arange(30))
+        params = DrawnViews(IMAGES, rule, 5).draw(np.arange(30))
         together = render(IMAGES.pixels, params)
         alone = torch.cat([render(IMAGES.pixels, params.take(slice(i, i + 1))) for i in range(len(params))])
         assert torch.equal(together, alone)
 
     def test_the_whole_image_comes_back_unchanged(self):
-        params = Views(IMAGES, ViewRule(crop_scale=(1.0, 1.0), mix="none", flip=False), 0).draw(np.arange(14))
+        params = DrawnViews(IMAGES, ViewRule(crop_scale=(1.0, 1.0), mix="none", flip=False), 0).draw(np.arange(14))
         expected = IMAGES.pixels[torch.from_numpy(params.rows)].float() / 255
         assert torch.allclose(render(IMAGES.pixels, params), expected, atol=1e-6)
 
     def test_a_flipped_whole_image_is_mirrored(self):
-        params = Views(IMAGES, ViewRule(crop_scale=(1.0, 1.0), mix="none"), 0).draw(np.arange(14))
+        params = DrawnViews(IMAGES, ViewRule(crop_scale=(1.0, 1.0), mix="none"), 0).draw(np.arange(14))
         mirrored = replace(params, flip=np.ones(14, dtype=bool))
         expected = IMAGES.pixels[torch.from_numpy(params.rows)].float().flip(-1) / 255
         assert torch.allclose(render(IMAGES.pixels, mirrored), expected, atol=1e-6)

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from lpqld.errors import DataError
 from lpqld.images.image_set import ImageSet
-from lpqld.views.recorded import StoredOrder, StoredViews
+from lpqld.views.recorded import RecordedOrder, RecordedSource, RecordedViews
+from lpqld.views.rule import ViewRule
 from lpqld.views.table import ViewTable
+from lpqld.views.table_bytes import table_from_bytes, table_to_bytes
 from tests.format.plain_table import read_table
 
 
@@ -74,7 +76,7 @@ def columns(found: ViewTable) -> dict[str, object]:
 
 def drawn(found: ViewTable) -> list[list[float]]:
     """All that renders the labelled views, by position."""
-    params = StoredOrder(found, np.zeros(found.num_images, dtype=np.int64)).draw(np.arange(len(found.order)))
+    params = RecordedOrder(found, np.zeros(found.num_images, dtype=np.int64)).draw(np.arange(len(found.order)))
     return np.concatenate(
         [np.asarray(column, dtype=np.float64).reshape(len(params), -1) for column in vars(params).values()], axis=1
     ).tolist()
@@ -87,9 +89,9 @@ class TestBytes:
         found = table(seed, mix=mix, cutout=cutout, unit=unit)
         smaller = found.reordered(np.arange(len(found.order))).first(max(1, len(found) // 2))
         for one in (found, smaller):
-            again = ViewTable.from_bytes(one.content)
+            again = table_from_bytes(table_to_bytes(one))
             assert columns(again) == columns(one)
-            assert again.content == one.content
+            assert table_to_bytes(again) == table_to_bytes(one)
             assert (again.num_images, again.side, again.crop_unit) == (one.num_images, one.side, one.crop_unit)
 
     @kinds
@@ -98,7 +100,7 @@ class TestBytes:
         found = table(seed, mix=mix, cutout=cutout, unit=unit)
         smaller = found.reordered(np.arange(len(found.order))).first(max(1, len(found) // 2))
         for one in (found, smaller):
-            plain = read_table(one.content)
+            plain = read_table(table_to_bytes(one))
             assert {name: plain.get(name) for name in columns(one)} == columns(one)
             assert (plain["num_images"], plain["side"], plain["crop_unit"]) == (one.num_images, one.side, unit)
             assert plain["order"] == one.order.tolist()
@@ -114,33 +116,33 @@ class TestBytes:
             boxes=np.zeros((100, 4), dtype=np.int64),
         )  # fmt: skip
         # 10 bits for the image, 4 x 8 for the crop, 7 for the partner, flip and label; 71 a batch.
-        assert len(plain.content) == pytest.approx(count * 51 / 8 + 100 * 71 / 8, rel=0.01)
+        assert len(table_to_bytes(plain)) == pytest.approx(count * 51 / 8 + 100 * 71 / 8, rel=0.01)
 
     @pytest.mark.parametrize("keep", [0, 3, 20, 31, 32, -1])
     def test_a_part_is_refused(self, keep):
         with pytest.raises(DataError, match=r"damaged|not a table of views"):
-            ViewTable.from_bytes(table(1).content[:keep])
+            table_from_bytes(table_to_bytes(table(1))[:keep])
 
     def test_more_is_refused(self):
         with pytest.raises(DataError, match="damaged"):
-            ViewTable.from_bytes(table(1).content + b"\0")
+            table_from_bytes(table_to_bytes(table(1)) + b"\0")
 
     def test_another_version_is_named(self):
-        content = bytearray(table(1).content)
+        content = bytearray(table_to_bytes(table(1)))
         content[4] = 9
         with pytest.raises(DataError, match="version 9; this lpqld reads 1"):
-            ViewTable.from_bytes(bytes(content))
+            table_from_bytes(bytes(content))
 
     @given(seed=st.integers(0, 100), bit=st.integers(0, 2**20))
     def test_damage_is_refused_or_another_table_and_nothing_else(self, seed, bit):
-        content = bytearray(table(seed).content)
+        content = bytearray(table_to_bytes(table(seed)))
         bit %= 8 * len(content)
         content[bit // 8] ^= 1 << bit % 8
         try:
-            found = ViewTable.from_bytes(bytes(content))
+            found = table_from_bytes(bytes(content))
         except DataError:
             return
-        assert found.content == bytes(content)
+        assert table_to_bytes(found) == bytes(content)
 
 
 class TestColumns:
@@ -201,10 +203,10 @@ class TestOrder:
 
 
 class TestEpochs:
-    def views(self, seed: int, **options: object) -> StoredViews:
+    def views(self, seed: int, **options: object) -> RecordedViews:
         images = ten_digits()
         found = table(seed, **options)  # type: ignore[arg-type]
-        return StoredViews(images.take(np.arange(found.num_images)), found)
+        return RecordedSource(ViewRule(), 0, found).of(images.take(np.arange(found.num_images)))
 
     @given(seed=st.integers(0, 1000))
     def test_each_image_with_labels_once_and_all_its_views_before_any_repeats(self, seed):
@@ -228,7 +230,7 @@ class TestEpochs:
 
     def test_recorded_batches_of_a_smaller_set_have_the_views_that_are_left(self):
         views = self.views(4, uneven=False)
-        smaller = StoredViews(views.images, views.table.first(views.table.num_images + 2))
+        smaller = RecordedSource(ViewRule(), 0, views.table.first(views.table.num_images + 2)).of(views.images)
         for epoch in range(3):
             read = np.concatenate(smaller.recorded_batches(epoch))
             assert sorted(read) == list(range(views.table.num_images + 2)), "three batches are one pass now"

@@ -18,7 +18,7 @@ from lpqld.labels.shards import shard_file
 from lpqld.models.architectures import build
 from lpqld.models.teacher import Teacher, load_teacher, save_teacher
 from lpqld.models.teacher_spec import TeacherSpec
-from lpqld.views.drawn import ViewRule
+from lpqld.views.rule import ViewRule
 from sweeps.jobs.relabel_shards import relabel
 from tests.conftest import exit_code_of, kill_9, started, wait_until
 
