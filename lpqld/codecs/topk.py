@@ -142,7 +142,7 @@ class TopK(StepCodec):
         model = fresh_model(num_classes, 1 + self._num_numbers)
 
         def code(state: State, buffer: Buffer, some: slice, sizes: NDArray[np.int64]) -> None:
-            ids, below, numbers = (column[some] for column in labels)
+            ids, below, numbers = labels.ids[some], labels.below[some], labels.numbers[some]
             code_views(None, state, buffer, model, block.hints[some], ids, below, numbers, sizes, some.start)
 
         part_views = max(1, _CHUNK_VALUES // num_classes)
