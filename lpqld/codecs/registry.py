@@ -28,9 +28,8 @@ def codec_from_json(document: object) -> Codec:
     try:
         return _BY_NAME[document["name"]](**options)
     except (KeyError, TypeError) as error:
-        raise DataError(
-            f"unknown codec {document!r:.200}; this version of lpqld reads {', '.join(_BY_NAME)}"
-        ) from error
+        known = ", ".join(_BY_NAME)
+        raise DataError(f"unknown codec {document!r:.200}; this version of lpqld reads {known}") from error
     except DataError:
         raise
     except (ArithmeticError, AttributeError, LookupError, ValueError) as error:

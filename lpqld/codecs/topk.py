@@ -142,8 +142,8 @@ class TopK(StepCodec):
         model = fresh_model(num_classes, 1 + self._num_numbers)
 
         def code(state: State, buffer: Buffer, some: slice, sizes: NDArray[np.int64]) -> None:
-            columns = labels.ids[some], labels.below[some], labels.numbers[some]
-            code_views(None, state, buffer, model, block.hints[some], *columns, sizes, some.start)
+            ids, below, numbers = labels.ids[some], labels.below[some], labels.numbers[some]
+            code_views(None, state, buffer, model, block.hints[some], ids, below, numbers, sizes, some.start)
 
         part_views = max(1, _CHUNK_VALUES // num_classes)
         return encode_in_parts(len(block), part_views, lambda count: self.max_bytes(count, num_classes), code)

@@ -64,7 +64,9 @@ def _expect(model):
 def code_members(source, state, buffer, model, hints, ids, below, span_context, shift, leaders):
     """For every class but the leaders: kept or not, and the values of those that are.
 
-    The hot loop: the coder's state lives in local variables here.
+    The hot loop: the coder's state lives in local variables, and what `range_coder.code_bit` does stands here twice.
+    One function that is handed low and range and returns them takes 1.7 times as long to encode, 1.6 times to decode
+    (20,000 labels of 50 of 1,000 classes: 0.69 and 0.59 s of CPU instead of 0.40 and 0.37).
     """
     num_classes, k, span = len(model.kept), len(ids), below[len(ids) - 1]
     bins, is_known, place, hits = model.bins, model.is_known, model.place, model.hits
