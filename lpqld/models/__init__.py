@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from lpqld.models.evaluation import accuracy, predict
     from lpqld.models.fit import FitEpoch, fit_teacher
     from lpqld.models.fit_recipe import FitRecipe, epochs_to_keep
-    from lpqld.models.normalise import IMAGENET_MEAN, IMAGENET_STD, Triple, normalised
+    from lpqld.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, Triple
+    from lpqld.models.normalise import normalised
     from lpqld.models.optimizer import half_cosine, parameter_groups
     from lpqld.models.precision import Precision, layout_of, slower_in_bfloat16, uses_bfloat16
     from lpqld.models.teacher import Teacher, choose_device, load_teacher, save_teacher

@@ -5,11 +5,8 @@ from __future__ import annotations
 import torch
 
 from lpqld.images import ImageSet
+from lpqld.models.imagenet import Triple
 
-Triple = tuple[float, float, float]
-# Of ImageNet's training images, for pixels in [0, 1]: what the field normalises with unless it says otherwise.
-IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 _SMALLEST_STD = 0.01
 
 

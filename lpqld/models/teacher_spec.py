@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lpqld.errors import ConfigError, DataError
-from lpqld.models.normalise import IMAGENET_MEAN, IMAGENET_STD, Triple
+from lpqld.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, Triple
 
 METADATA_KEY = "lpqld"
 INTERPOLATIONS = ("bilinear", "bicubic")

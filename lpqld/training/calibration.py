@@ -19,7 +19,8 @@ from lpqld.training.temperature import fit_student_temperature, grid_losses, lea
 # A view seen costs a third of a view trained on, so this share of the images is 3 % of an epoch.
 _SHARE = 0.09
 # Between these the fitted temperature spreads by 4 % and by 1 % (docs/method.md).
-_FEWEST_VIEWS, _MOST_VIEWS = 64, 1024
+_FEWEST_VIEWS = 64
+_MOST_VIEWS = 1024
 
 
 class Calibration:

@@ -123,6 +123,18 @@ def test_the_state_of_another_training_is_refused(digits, tmp_path):
         fit_teacher(few, recipe, **common, seed=1)
 
 
+class TestFitRecipe:
+    def test_what_it_leaves_open_is_as_the_images_ask(self, digits):
+        colour = replace(digits, pixels=digits.pixels * torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None])
+        recipe = FitRecipe("convnet", 1)
+        assert recipe.for_images(digits) == replace(recipe, flip=False, max_shift=1)
+        assert recipe.for_images(colour) == replace(recipe, flip=True, max_shift=1)
+
+    def test_what_it_says_stays(self, digits):
+        recipe = FitRecipe("convnet", 1, flip=True, max_shift=0)
+        assert recipe.for_images(digits) == recipe
+
+
 class TestEpochsToKeep:
     def test_a_list(self):
         assert epochs_to_keep("20,1,5,5", 20) == (1, 5, 20)

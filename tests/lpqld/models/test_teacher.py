@@ -15,7 +15,7 @@ from lpqld.images.class_names import timm_names
 from lpqld.images.image_set import ImageSet
 from lpqld.models.architectures import build
 from lpqld.models.evaluation import accuracy
-from lpqld.models.normalise import IMAGENET_MEAN
+from lpqld.models.imagenet import IMAGENET_MEAN
 from lpqld.models.teacher import Teacher, choose_device, load_teacher, save_teacher
 from lpqld.models.teacher_spec import TeacherSpec
 
