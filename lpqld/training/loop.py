@@ -21,6 +21,7 @@ from lpqld.storage import TrainingCheckpoint, canonical_json, fingerprint
 from lpqld.training.calibration import CALIBRATION_TYPES
 from lpqld.training.compiling import Compile, compiled
 from lpqld.training.dataset import ViewDataset
+from lpqld.training.epoch_plan import EpochPlan
 from lpqld.training.loss import kl_divergence, loss_scale
 from lpqld.training.optimizer import WeightAverage, learning_rate, make_optimizer
 from lpqld.training.ranks import ALONE, Ranks, without_exchange
@@ -159,7 +160,7 @@ class Trainer:
             self._average.swap()
         return EpochMetrics(epoch, loss, plan.teacher_temperature, plan.student_temperature, lr, self._evaluate(epoch))
 
-    def _plan(self, epoch: int) -> _EpochPlan:
+    def _plan(self, epoch: int) -> EpochPlan:
         """What an epoch trains on, with the student's temperature calibrated for it."""
         teacher_temperature = self._teacher_temperature(epoch)
         is_hard = self._recipe.is_hard(epoch)
@@ -169,7 +170,7 @@ class Trainer:
         scale = loss_scale(self._recipe, teacher_temperature, student_temperature)
         if is_hard:
             scale *= self._recipe.hard_weight / teacher_temperature**2
-        return _EpochPlan(
+        return EpochPlan(
             epoch=epoch,
             views=self._hard_data if is_hard else self._data,
             number=num_hard if is_hard else epoch - num_hard,
@@ -179,7 +180,7 @@ class Trainer:
             scale=scale,
         )
 
-    def _steps(self, plan: _EpochPlan) -> tuple[float, float]:
+    def _steps(self, plan: EpochPlan) -> tuple[float, float]:
         """All steps of an epoch; the mean loss of all ranks, and the learning rate of the last step.
 
         Raises:
@@ -201,7 +202,7 @@ class Trainer:
             )
         return mean_loss, lr
 
-    def _step(self, positions: NDArray[np.int64], plan: _EpochPlan, lr: float) -> list[torch.Tensor]:
+    def _step(self, positions: NDArray[np.int64], plan: EpochPlan, lr: float) -> list[torch.Tensor]:
         """Move the weights once, by the views at `positions`; the losses of this rank's parts of them."""
         for group in self._optimizer.param_groups:
             group["lr"] = lr
@@ -217,9 +218,7 @@ class Trainer:
             self._average.update()
         return losses
 
-    def _backward(
-        self, part: NDArray[np.int64], plan: _EpochPlan, *, num_views: int, begins_step: bool
-    ) -> torch.Tensor:
+    def _backward(self, part: NDArray[np.int64], plan: EpochPlan, *, num_views: int, begins_step: bool) -> torch.Tensor:
         """Add the gradient of the views at `part`; their share of the mean loss of a step of `num_views`."""
         batch = plan.views[part]
         targets = batch.soft_targets(plan.teacher_temperature)
@@ -269,34 +268,6 @@ class Trainer:
             self._average.load_state_dict(state["average"])
         self._calibration.load_state_dict(state)
         self.history = [EpochMetrics(**metrics) for metrics in state["metrics"]]
-
-
-@dataclass(frozen=True)
-class _EpochPlan:
-    """What an epoch trains on, and at which temperatures.
-
-    Attributes:
-        epoch: from 0.
-        views: with labels of the set, or with hard ones.
-        number: which epoch of `views` it is, so that none of theirs is skipped.
-        is_hard: whether its labels are hard.
-        teacher_temperature: of the targets.
-        student_temperature: as calibrated.
-        scale: of the loss, before its gradient.
-    """
-
-    epoch: int
-    views: ViewDataset
-    number: int
-    is_hard: bool
-    teacher_temperature: float
-    student_temperature: float
-    scale: float
-
-    @property
-    def loss_temperature(self) -> float:
-        """The student's in the loss: hard labels are those of a temperature of 1."""
-        return 1.0 if self.is_hard else self.student_temperature
 
 
 @contextlib.contextmanager
