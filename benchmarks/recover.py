@@ -30,7 +30,7 @@ from real_data import DATA
 from lpqld.distill import RecoverRecipe, within_class_similarity
 from lpqld.images import ImageSet, TrainingImages
 from lpqld.labels import Labels
-from lpqld.models import Teacher, accuracy, fit_teacher, load_teacher, save_teacher
+from lpqld.models import FitRecipe, Teacher, accuracy, fit_teacher, load_teacher, save_teacher
 from lpqld.storage import write_atomically
 from lpqld.training import Recipe, Student, ViewDataset, train
 from lpqld.views import ViewRule
@@ -64,7 +64,7 @@ class Case:
         path = cache / "tiny200-teacher.safetensors"
         if not path.exists():
             images = ImageSet.open(str(self.train), size=_SIZE)
-            save_teacher(path, *fit_teacher(images, architecture="cifar_resnet20", epochs=_FIT_EPOCHS, seed=0))
+            save_teacher(path, *fit_teacher(images, FitRecipe("cifar_resnet20", _FIT_EPOCHS), seed=0))
         return load_teacher(path, image_class_names=names)
 
 

@@ -28,7 +28,7 @@ import torch
 from lpqld.codecs import Dense, Logits
 from lpqld.images import ImageSet
 from lpqld.labels import Labeler, Labels, encode, specify
-from lpqld.models import Teacher, accuracy, fit_teacher
+from lpqld.models import FitRecipe, Teacher, accuracy, fit_teacher
 from lpqld.training import Recipe, Student, ViewDataset, train
 from lpqld.views import ViewRule
 from sweeps.cluster import TrialResources
@@ -119,7 +119,7 @@ def _against(seconds: float, bare: float, trials: int) -> dict:
 def digits() -> Shared:
     """Ten digits a class with 300 views each, labelled by a teacher of three epochs."""
     rule, train_images = ViewRule(crop_scale=(0.6, 1.0), flip=False), ImageSet.open("digits:train")
-    teacher = Teacher(*fit_teacher(train_images, architecture="convnet", epochs=3, seed=0))
+    teacher = Teacher(*fit_teacher(train_images, FitRecipe("convnet", 3), seed=0))
     images = train_images.sample_per_class(10, seed=0)
     spec = specify(teacher, images, rule, views_per_image=300, seed=0, batch_size=100, device=_CPU)
     batches = Labeler(teacher, images, rule, 0, _CPU).batches(0, spec.num_views, 100, Dense())

@@ -207,6 +207,7 @@ def small_shared() -> Any:
     from lpqld.labels.label_set import Labels
     from lpqld.labels.relabel import Labeler, specify
     from lpqld.models.fit import fit_teacher
+    from lpqld.models.fit_recipe import FitRecipe
     from lpqld.models.teacher import Teacher
     from lpqld.training.recipe import Recipe
     from lpqld.views.rule import ViewRule
@@ -214,7 +215,7 @@ def small_shared() -> Any:
 
     device, rule = torch.device("cpu"), ViewRule(crop_scale=(0.6, 1.0), flip=False)
     train = ImageSet.open("digits:train")
-    teacher = Teacher(*fit_teacher(train, architecture="convnet", epochs=3, seed=0))
+    teacher = Teacher(*fit_teacher(train, FitRecipe("convnet", 3), seed=0))
 
     def labelled(images: ImageSet) -> Labels:
         spec = specify(teacher, images, rule, views_per_image=40, seed=0, batch_size=100, device=device)

@@ -8,7 +8,7 @@ from torch import nn
 
 from lpqld.errors import DataError
 from lpqld.images import ImageSet
-from lpqld.models import Teacher
+from lpqld.models import Teacher, predict
 
 
 @torch.inference_mode()
@@ -30,8 +30,8 @@ def within_class_similarity(
     hook = linear[-1].register_forward_pre_hook(lambda _module, inputs: collected.append(inputs[0].flatten(1).cpu()))
     try:
         teacher.to(device).eval()
-        for start in range(0, images.num_images, batch_size):
-            teacher(images.pixels[start : start + batch_size].to(device).float().div_(255))
+        for _ in predict(teacher, images, batch_size):
+            pass  # the hook takes what it needs
     finally:
         hook.remove()
     features = F.normalize(torch.cat(collected).double(), dim=1)

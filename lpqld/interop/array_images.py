@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from lpqld.errors import ConfigError, DataError
+from lpqld.models import IMAGENET_MEAN, IMAGENET_STD, Triple
 from lpqld.storage import load_tensors
 
-Triple = tuple[float, float, float]
 # What the field normalises with, by the number of classes; where it is another, mean and std have to be given.
 _USUAL: dict[int, tuple[str, Triple, Triple]] = {
     10: ("CIFAR-10's", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     100: ("CIFAR-100's", (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-    200: ("ImageNet's", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    1000: ("ImageNet's", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    200: ("ImageNet's", IMAGENET_MEAN, IMAGENET_STD),
+    1000: ("ImageNet's", IMAGENET_MEAN, IMAGENET_STD),
 }
 _SUFFIXES = (".pt", ".pth", ".npy", ".npz", ".h5", ".hdf5")
 _MOST_BYTES = 2**36

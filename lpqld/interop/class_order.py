@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from lpqld.images import ImageSet
-from lpqld.models import Teacher
+from lpqld.models import Teacher, predict
 
 _BATCH = 100
 # Of the images of a class: a teacher that takes half of them for one other class is sure of something.
@@ -59,12 +59,7 @@ def class_order(teacher: Teacher, images: ImageSet, device: torch.device | None 
     """
     place = device or torch.device("cpu")
     teacher = teacher.to(place).eval()
-    predicted = torch.cat(
-        [
-            teacher(images.pixels[start : start + _BATCH].to(place).float() / 255).argmax(1).cpu()
-            for start in range(0, images.num_images, _BATCH)
-        ]
-    ).numpy()
+    predicted = torch.cat([logits.argmax(1).cpu() for logits in predict(teacher, images, _BATCH)]).numpy()
     labels, count = images.labels.numpy(), images.num_classes
     table = np.zeros((count, count), dtype=np.int64)
     np.add.at(table, (labels, predicted), 1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
-from lpqld.models import INTERPOLATIONS, TeacherSpec, Triple
+from lpqld.models import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, TeacherSpec, Triple
 from lpqld.storage import Fields, Packed, canonical_json, fingerprint
 
 MAX_IMAGE_ID = 2**31 - 1
@@ -228,4 +228,4 @@ def _printable(text: str) -> str:
 
 
 # Of labels that came without a word about who made them.
-UNKNOWN_TEACHER = TeacherRef("unknown", "0" * 64, None, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", None)
+UNKNOWN_TEACHER = TeacherRef("unknown", "0" * 64, None, IMAGENET_MEAN, IMAGENET_STD, "bilinear", None)

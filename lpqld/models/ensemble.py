@@ -33,16 +33,17 @@ def teacher_files(source: Path | str) -> list[Path]:
     Raises:
         ConfigError: a pattern names no file. A path is returned whether there is a file or not.
     """
-    text, found = str(source), list[Path]()
+    text = str(source)
+    files: list[Path] = []
     whole = Path(text).is_file() or (glob.has_magic(text) and glob.glob(text))
     for part in [text] if whole else text.split(","):
         if Path(part).is_file() or not glob.has_magic(part):
-            found.append(Path(part))
+            files.append(Path(part))
         elif names := sorted(glob.glob(part)):
-            found += [Path(name) for name in names]
+            files += [Path(name) for name in names]
         else:
             raise ConfigError(f"no teacher matches {part}: expected checkpoints of that pattern")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(files))
 
 
 def load_teachers(source: Path | str | Sequence[Path], **options: Any) -> Teacher:

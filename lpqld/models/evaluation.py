@@ -1,4 +1,4 @@
-"""How many images a network gets right."""
+"""What a network says of images, and how many of them it gets right."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ def accuracy(
     """Share of `images` whose largest logit is their label's, in [0, 1].
 
     Args:
-        model: takes pixels in [0, 1] as float [B, 3, S, S], as a `Teacher` does (wrap a bare network in one, with a
-            spec, to have its pixels normalised), and returns a logit for each class of `images`.
+        model: as `predict` takes it; in evaluation mode meanwhile, whatever mode it is in.
         images: N images.
         batch_size: images at once, 1 or more; None for what memory holds.
         device: where to run; None stays where the model is.
@@ -37,27 +36,47 @@ def accuracy(
     if device is not None:
         model.to(device)
     target = next(model.parameters()).device
-    size = min(batch_size or _affordable_batch(images.size, target), images.num_images)
-    correct, start = torch.zeros((), dtype=torch.long, device=target), 0
-    with _evaluating(model), torch.inference_mode():
-        while start < images.num_images:
-            rows = slice(start, start + size)
-            try:
-                logits = model(images.pixels[rows].to(target).float() / 255)
-            except torch.OutOfMemoryError:
-                if batch_size is not None or size == 1:
-                    raise
-                size //= 2
-                torch.cuda.empty_cache()
-                continue
+    num_correct = torch.zeros((), dtype=torch.long, device=target)
+    start = 0
+    with _evaluating(model):
+        for logits in predict(model, images, batch_size):
             if logits.shape[1] != images.num_classes:
                 raise DataError(
                     f"{images.source} has {images.num_classes} classes and the model {logits.shape[1]}:"
                     " pass --classes FILE, or images of the model's classes"
                 )
-            correct += (logits.argmax(1) == images.labels[rows].to(target)).sum()
-            start += size
-    return int(correct) / images.num_images
+            end = start + len(logits)
+            num_correct += (logits.argmax(1) == images.labels[start:end].to(target)).sum()
+            start = end
+    return int(num_correct) / images.num_images
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: ImageSet, batch_size: int | None = None) -> Iterator[torch.Tensor]:
+    """Logits [B, C] of `images`, batch after batch in their order, on the model's device.
+
+    Args:
+        model: takes pixels in [0, 1] as float [B, 3, S, S], as a `Teacher` does (wrap a bare network in one, with a
+            spec, to have its pixels normalised), and returns a logit for each class of `images`. It runs in the mode
+            that it is in.
+        images: N images.
+        batch_size: images at once, 1 or more; None for what memory holds.
+    """
+    device = next(model.parameters()).device
+    size = min(batch_size or _affordable_batch(images.size, device), images.num_images)
+    start = 0
+    while start < images.num_images:
+        pixels = images.pixels[start : start + size].to(device)
+        try:
+            logits = model(pixels.float() / 255)
+        except torch.OutOfMemoryError:
+            if batch_size is not None or size == 1:
+                raise
+            size //= 2
+            torch.cuda.empty_cache()
+            continue
+        yield logits
+        start += size
 
 
 def _affordable_batch(side: int, device: torch.device) -> int:

@@ -21,19 +21,9 @@ from lpqld.errors import ConfigError, DataError
 from lpqld.images import are_default, are_wordnet, few, positions, read_names, timm_names
 from lpqld.models import architectures
 from lpqld.models.normalise import normalised
-from lpqld.models.teacher_spec import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, METADATA_KEY, TeacherSpec
+from lpqld.models.teacher_spec import INTERPOLATIONS, METADATA_KEY, TeacherSpec
 from lpqld.models.weights import count_classes, fill, read_weights
 from lpqld.storage import canonical_json, fingerprint, write_atomically
-
-__all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "Teacher",
-    "TeacherSpec",
-    "choose_device",
-    "load_teacher",
-    "save_teacher",
-]
 
 
 class Teacher(nn.Module):
@@ -233,5 +223,5 @@ def _select_outputs(path: Path, spec: TeacherSpec, explicit: bool, wanted: tuple
             f"teacher {path} has no output for {len(missing)} of the {len(wanted)} classes of the images:"
             f" {few(missing)} (its own: {few(names)}); pass --classes FILE with its class names in order"
         )
-    found = tuple(place for place in places if place is not None)
-    return None if found == tuple(range(spec.num_classes)) else found
+    selection = tuple(place for place in places if place is not None)
+    return None if selection == tuple(range(spec.num_classes)) else selection

@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lpqld.errors import ConfigError, DataError
+from lpqld.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, Triple
 
 METADATA_KEY = "lpqld"
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("bilinear", "bicubic")
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)

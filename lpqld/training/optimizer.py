@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
+from lpqld.models import half_cosine, parameter_groups
 from lpqld.training.recipe import Recipe
 
 _WARMUP_START = 0.01
@@ -14,11 +16,8 @@ _WARMUP_START = 0.01
 
 def make_optimizer(student: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW or SGD without weight decay on biases and norms, one fused kernel for all weights."""
-    parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    trained = (parameter for parameter in student.parameters() if parameter.requires_grad)
+    groups = parameter_groups(trained, recipe.weight_decay)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, fused=True)
@@ -30,7 +29,7 @@ def learning_rate(epoch: float, recipe: Recipe) -> float:
     if done < recipe.warmup_epochs:
         return recipe.lr * (_WARMUP_START + (1 - _WARMUP_START) * done / recipe.warmup_epochs)
     share = (done - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
-    return recipe.lr * (1 + math.cos(math.pi * share)) / 2
+    return recipe.lr * half_cosine(math.pi * share)
 
 
 class WeightAverage:
@@ -40,7 +39,8 @@ class WeightAverage:
     """
 
     def __init__(self, student: nn.Module, decay: float) -> None:
-        self._decay, self._num_steps = decay, 0
+        self._decay = decay
+        self._num_steps = 0
         self._weights = [tensor for tensor in student.state_dict().values() if tensor.is_floating_point()]
         self._average = [tensor.clone() for tensor in self._weights]
 
@@ -58,12 +58,13 @@ class WeightAverage:
         torch._foreach_copy_(self._weights, self._average)
         torch._foreach_copy_(self._average, weights)
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes."""
         return {"num_steps": self._num_steps, "average": self._average}
 
     @torch.no_grad()
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of the same student's."""
-        self._num_steps = state["num_steps"]  # type: ignore[assignment]
-        torch._foreach_copy_(self._average, [tensor.to(self._average[0].device) for tensor in state["average"]])  # type: ignore[attr-defined]
+        device = self._average[0].device
+        self._num_steps = state["num_steps"]
+        torch._foreach_copy_(self._average, [tensor.to(device) for tensor in state["average"]])

@@ -89,7 +89,8 @@ def _normalise(norm: nn.BatchNorm1d | nn.BatchNorm2d, alone: Any, x: torch.Tenso
     if not norm.training:
         result: torch.Tensor = alone(x)
         return result
-    dims, shape = [dim for dim in range(x.ndim) if dim != 1], [1, -1] + [1] * (x.ndim - 2)
+    dims = [dim for dim in range(x.ndim) if dim != 1]
+    shape = [1, -1] + [1] * (x.ndim - 2)
     with torch.autocast(x.device.type, enabled=False):
         # Sums of squares around the mean, not of values: float32 would lose small variances.
         values = x.float()

@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
 from lpqld.errors import ConfigError, DataError
-from lpqld.models import Precision
+from lpqld.models import IMAGENET_MEAN, IMAGENET_STD, Precision
 from lpqld.training.temperature import parse_schedule
 
 Order = Literal["views", "recorded"]
@@ -72,8 +72,8 @@ class Recipe:
     temperature: str = "20:2:step"
     ca: Literal["fit", "paper", "off"] = "fit"
     square_temperature: bool = False
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
     lr_per: Literal["step", "epoch"] = "step"
     ema: float = 0.0
     accumulate: int = 1

@@ -23,7 +23,8 @@ class Student(nn.Module):
 
     def __init__(self, recipe: Recipe, num_classes: int, seed: int) -> None:
         super().__init__()
-        self.architecture, self.precision = recipe.architecture, recipe.precision
+        self.architecture = recipe.architecture
+        self.precision = recipe.precision
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = build(recipe.architecture, num_classes)

@@ -38,12 +38,13 @@ class SoftTargets:
             num_classes: C.
             temperature: above 0.
         """
-        kept, num_others = values / temperature, num_classes - ids.shape[1]
+        scaled = values / temperature
+        num_others = num_classes - ids.shape[1]
         if absent is None or not num_others:
-            return cls(ids, kept.softmax(1))
+            return cls(ids, scaled.softmax(1))
         # The others are equal, so together they are one class whose logit is higher by log(C - k).
         level = (absent[:, :1] + absent[:, 1:] / temperature) / temperature
-        probabilities = torch.cat([kept, level + math.log(num_others)], dim=1).softmax(1)
+        probabilities = torch.cat([scaled, level + math.log(num_others)], dim=1).softmax(1)
         return cls(ids, probabilities[:, :-1], probabilities[:, -1] / num_others)
 
     @classmethod
@@ -58,15 +59,15 @@ class SoftTargets:
         """Mean of `values` [B, C] under these probabilities, [B]."""
         if self.rest is None:
             return (self.probabilities * values.gather(1, self.ids)).sum(1)
-        kept = (self.probabilities - self.rest[:, None]) * values.gather(1, self.ids)
-        return kept.sum(1) + self.rest * values.sum(1)
+        above_rest = (self.probabilities - self.rest[:, None]) * values.gather(1, self.ids)
+        return above_rest.sum(1) + self.rest * values.sum(1)
 
     def negative_entropy(self, num_classes: int) -> torch.Tensor:
         """sum p log p over all classes, [B]."""
-        kept = torch.xlogy(self.probabilities, self.probabilities).sum(1)
+        of_kept = torch.xlogy(self.probabilities, self.probabilities).sum(1)
         if self.rest is None:
-            return kept
-        return kept + (num_classes - self.ids.shape[1]) * torch.xlogy(self.rest, self.rest)
+            return of_kept
+        return of_kept + (num_classes - self.ids.shape[1]) * torch.xlogy(self.rest, self.rest)
 
     def dense(self, num_classes: int) -> torch.Tensor:
         """The probability of every class, [B, C]."""

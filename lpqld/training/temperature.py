@@ -11,8 +11,10 @@ from lpqld.errors import ConfigError
 from lpqld.training.targets import SoftTargets
 
 TemperatureSchedule = Callable[[int], float]
-_DECAY, _STEPS_PER_TRAINING = 0.7, 10
-_SMALLEST, _LARGEST = 0.01, 100.0
+_DECAY = 0.7
+_STEPS_PER_TRAINING = 10
+_SMALLEST = 0.01
+_LARGEST = 100.0
 _NEWTON_STEPS = 25
 
 
@@ -38,7 +40,8 @@ def cosine(start: float, end: float, num_epochs: int) -> TemperatureSchedule:
     return lambda epoch: end + (start - end) * (1 + math.cos(math.pi * epoch / num_epochs)) / 2
 
 
-CONSTANT, _SHAPES = "constant", {"step": step, "cosine": cosine}
+CONSTANT = "constant"
+_SHAPES = {"step": step, "cosine": cosine}
 
 
 def parse_schedule(spec: str, num_epochs: int) -> TemperatureSchedule:
@@ -91,7 +94,8 @@ def fit_student_temperature(student_logits: torch.Tensor, targets: SoftTargets) 
     """
     logits = student_logits.detach().double()
     expected = targets.expectation(logits).mean()
-    low, high = 1 / _LARGEST, 1 / _SMALLEST
+    low = 1 / _LARGEST
+    high = 1 / _SMALLEST
 
     def slope_and_curvature(u: float) -> tuple[float, float]:
         probabilities = (logits * u).softmax(1)

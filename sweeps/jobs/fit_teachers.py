@@ -16,7 +16,16 @@ from torch import nn
 
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
-from lpqld.models import TeacherSpec, accuracy, choose_device, fit_teacher, load_teacher, save_teacher, teacher_files
+from lpqld.models import (
+    FitRecipe,
+    TeacherSpec,
+    accuracy,
+    choose_device,
+    fit_teacher,
+    load_teacher,
+    save_teacher,
+    teacher_files,
+)
 from lpqld.storage import canonical_json, fingerprint, kept_json, write_atomically
 from sweeps.cluster import cluster, num_gpus, result_of, use_assigned_resources
 
@@ -183,11 +192,8 @@ def _fit_anew(
 
     model, spec = fit_teacher(
         images,
-        architecture=fit.architecture,
-        epochs=fit.epochs,
+        FitRecipe(fit.architecture, fit.epochs, batch_size=fit.batch_size, lr=fit.lr),
         seed=seed,
-        lr=fit.lr,
-        batch_size=fit.batch_size,
         device=device,
         keep_at=fit.keep_at,
         keep=keep,

@@ -10,7 +10,7 @@ import torch
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageMemory, ImageSet
-from lpqld.models import FitEpoch, Teacher, fit_teacher, load_teachers, save_teacher
+from lpqld.models import FitEpoch, FitRecipe, Teacher, fit_teacher, load_teachers, save_teacher
 from lpqld.storage import canonical_json, write_atomically
 from sweeps.config import EvalConfig, ImagesConfig, SweepConfig, TeacherConfig
 from sweeps.jobs.fit_teachers import trajectory
@@ -123,8 +123,7 @@ def fit_or_open_teacher(
         train = ImageSet.open(source, size=config.images.size, class_names=class_names)
         model, spec = fit_teacher(
             train,
-            architecture=teacher.architecture or "convnet",
-            epochs=teacher.fit_epochs,
+            FitRecipe(teacher.architecture or "convnet", teacher.fit_epochs),
             seed=config.seed,
             device=device,
             on_epoch=on_epoch,

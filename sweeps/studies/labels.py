@@ -19,7 +19,7 @@ from lpqld.codecs import Codec, Hard, TopK
 from lpqld.errors import DataError
 from lpqld.images import ImageSet
 from lpqld.labels import UNKNOWN_TEACHER, EncodedLabels, Labels, TeacherRef, whole_image_labels
-from lpqld.models import accuracy, load_teacher
+from lpqld.models import accuracy, load_teacher, predict
 from lpqld.storage import canonical_json, fingerprint, write_atomically
 from sweeps.cluster import num_gpus, result_of, use_assigned_resources
 from sweeps.jobs import Trajectory
@@ -75,7 +75,7 @@ def _say(samples: Sequence[ImageSet], validation: ImageSet, path: Path, place: P
     teacher = load_teacher(path, image_class_names=samples[0].class_names).to(device)
 
     def logits(images: ImageSet) -> NDArray[np.float32]:
-        parts = [teacher(pixels.to(device).float() / 255).float().cpu() for pixels in images.pixels.split(_BATCH)]
+        parts = [batch.float().cpu() for batch in predict(teacher, images, _BATCH)]
         found: NDArray[np.float32] = torch.cat(parts).numpy()
         return found
 

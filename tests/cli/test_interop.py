@@ -15,6 +15,7 @@ from lpqld.images.image_set import ImageSet
 from lpqld.interop.fkd_folder import EPOCH_INDICES
 from lpqld.labels.label_set import LabelSet
 from lpqld.models.fit import fit_teacher
+from lpqld.models.fit_recipe import FitRecipe
 from lpqld.models.teacher import Teacher, load_teacher, save_teacher
 from lpqld.views.recorded import RecordedOrder
 from lpqld.views.render_pillow import render_as_pillow
@@ -84,7 +85,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_folder(train.sample_per_class(3, 0), folder / "distilled")
     write_folder(ImageSet.open("digits:test").sample_per_class(5, 0), folder / "test")
     images = ImageSet.open(str(folder / "distilled"))
-    model, spec = fit_teacher(train, architecture="convnet", epochs=15, seed=0)
+    model, spec = fit_teacher(train, FitRecipe("convnet", 15), seed=0)
     save_teacher(folder / "teacher.safetensors", model, replace(spec, class_names=WORDS))
     teacher = load_teacher(folder / "teacher.safetensors", image_class_names=images.class_names)
     write_fkd(images, teacher.eval(), folder / "fkd-labels")

@@ -20,6 +20,7 @@ from lpqld.labels.manifest import Manifest
 from lpqld.labels.relabel import Labeler, specify
 from lpqld.labels.shards import decode_shard
 from lpqld.models.fit import fit_teacher
+from lpqld.models.fit_recipe import FitRecipe
 from lpqld.models.teacher import Teacher
 from lpqld.storage.files import canonical_json
 from lpqld.views.rule import ViewRule
@@ -32,7 +33,7 @@ ROOT = CHECKOUT
 def label_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small real label set: ten digits a class, ten views each, the five largest logits in steps."""
     train = ImageSet.open("digits:train")
-    teacher = Teacher(*fit_teacher(train, architecture="convnet", epochs=15, seed=0))
+    teacher = Teacher(*fit_teacher(train, FitRecipe("convnet", 15), seed=0))
     images = train.sample_per_class(10, seed=0)
     rule, device = ViewRule(crop_scale=(0.6, 1.0), flip=False), torch.device("cpu")
     spec = specify(teacher, images, rule, views_per_image=10, seed=0, batch_size=100, device=device)

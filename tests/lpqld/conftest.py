@@ -9,6 +9,7 @@ from lpqld.images.image_set import ImageSet
 from lpqld.labels.compress import encode
 from lpqld.labels.label_set import Labels
 from lpqld.models.fit import fit_teacher
+from lpqld.models.fit_recipe import FitRecipe
 from lpqld.models.teacher import Teacher
 from tests.checks import made_up_labels
 
@@ -46,4 +47,4 @@ def folder(labels, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def teacher(digits) -> Teacher:
     """A convnet that knows the digits."""
-    return Teacher(*fit_teacher(digits, architecture="convnet", epochs=8, seed=0))
+    return Teacher(*fit_teacher(digits, FitRecipe("convnet", 8), seed=0))

@@ -15,6 +15,7 @@ from lpqld.interop.class_order import ClassOrder, class_order
 from lpqld.interop.images import check_class_order, named, soft_labels
 from lpqld.labels.label_set import LabelSet
 from lpqld.models.fit import fit_teacher
+from lpqld.models.fit_recipe import FitRecipe
 from lpqld.models.teacher import Teacher
 from lpqld.training.dataset import ViewDataset
 
@@ -26,7 +27,7 @@ def digits() -> ImageSet:
 
 @pytest.fixture(scope="module")
 def teacher() -> Teacher:
-    return Teacher(*fit_teacher(ImageSet.open("digits:train"), architecture="convnet", epochs=10, seed=0))
+    return Teacher(*fit_teacher(ImageSet.open("digits:train"), FitRecipe("convnet", 10), seed=0))
 
 
 def renamed(images: ImageSet, names: tuple[str, ...]) -> ImageSet:

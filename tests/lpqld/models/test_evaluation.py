@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from lpqld.errors import DataError
 from lpqld.images.image_set import ImageSet
-from lpqld.models.evaluation import accuracy
+from lpqld.models.evaluation import accuracy, predict
 from lpqld.training.recipe import Recipe
 from lpqld.training.student import Student
 
@@ -52,3 +53,25 @@ def test_where_memory_runs_out_it_goes_on_with_half(digits):
     assert max(model.seen) == 256
     with pytest.raises(torch.OutOfMemoryError):
         accuracy(model, digits, batch_size=400)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_predictions_are_the_models_logits_in_order_and_in_the_mode_that_it_is_in(digits, training):
+    few = digits.sample_per_class(2, 0)
+    student = Student(RECIPE, 10, 0).train(training)
+    batches = list(predict(student, few, batch_size=7))
+    assert [len(batch) for batch in batches] == [7, 7, 6]
+    assert student.training == training
+    student = Student(RECIPE, 10, 0).train(training)
+    with torch.no_grad():
+        expected = [student(pixels.float() / 255) for pixels in few.pixels.split(7)]
+    assert torch.equal(torch.cat(batches), torch.cat(expected))
+
+
+def test_accuracy_leaves_the_mode_as_it_was(digits):
+    student = Student(RECIPE, 10, 0).train()
+    accuracy(student, digits.sample_per_class(2, 0))
+    assert student.training
+    with pytest.raises(DataError, match="10 classes and the model 7"):
+        accuracy(wrong := Student(RECIPE, 7, 0).train(), digits.sample_per_class(2, 0))
+    assert wrong.training

@@ -6,7 +6,8 @@ import torch
 from lpqld.errors import ConfigError, DataError
 from lpqld.images.image_set import ImageSet
 from lpqld.models.evaluation import accuracy
-from lpqld.models.fit import FitEpoch, epochs_to_keep, fit_teacher
+from lpqld.models.fit import FitEpoch, fit_teacher
+from lpqld.models.fit_recipe import FitRecipe, epochs_to_keep
 from lpqld.models.teacher import Teacher
 
 
@@ -16,7 +17,7 @@ def digits() -> ImageSet:
 
 
 def test_digits_are_learnt_in_seconds(digits):
-    model, spec = fit_teacher(digits, architecture="convnet", epochs=20, seed=0)
+    model, spec = fit_teacher(digits, FitRecipe("convnet", 20), seed=0)
     assert accuracy(Teacher(model, spec), ImageSet.open("digits:test")) > 0.97
     assert spec.class_names == digits.class_names
     assert spec.input_size == 8
@@ -27,7 +28,7 @@ def test_the_seed_decides_the_weights(digits):
 
     def weights(seed: int) -> torch.Tensor:
         torch.rand(3)  # the caller's own draws must not matter
-        model, _ = fit_teacher(few, architecture="convnet", epochs=2, seed=seed, batch_size=32, flip=True)
+        model, _ = fit_teacher(few, FitRecipe("convnet", 2, batch_size=32, flip=True), seed=seed)
         return torch.cat([value.flatten().float() for value in model.state_dict().values()])
 
     assert torch.equal(weights(1), weights(1))
@@ -38,7 +39,7 @@ def test_the_callers_generator_is_left_alone(digits):
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    fit_teacher(digits.first_per_class(2), architecture="convnet", epochs=1, seed=0)
+    fit_teacher(digits.first_per_class(2), FitRecipe("convnet", 1), seed=0)
     assert torch.equal(torch.rand(2), expected)
 
 
@@ -47,8 +48,7 @@ def test_epochs_are_reported_and_checkpoints_kept(digits):
     kept: list[int] = []
     fit_teacher(
         digits.first_per_class(3),
-        architecture="convnet",
-        epochs=5,
+        FitRecipe("convnet", 5),
         seed=0,
         on_epoch=reports.append,
         keep_at=(2, 4),
@@ -62,22 +62,22 @@ def test_epochs_are_reported_and_checkpoints_kept(digits):
 @pytest.mark.parametrize("arguments", [{"epochs": 0}, {"batch_size": 1}, {"lr": 0.0}, {"max_shift": 8}], ids=str)
 def test_arguments_out_of_range(digits, arguments):
     with pytest.raises(ConfigError):
-        fit_teacher(digits, **{"architecture": "convnet", "epochs": 1, "seed": 0, **arguments})
+        fit_teacher(digits, FitRecipe(**{"architecture": "convnet", "epochs": 1, **arguments}), seed=0)
 
 
 def test_one_image_is_too_few(digits):
     with pytest.raises(DataError, match="two images"):
-        fit_teacher(digits.take([0]), architecture="convnet", epochs=1, seed=0)
+        fit_teacher(digits.take([0]), FitRecipe("convnet", 1), seed=0)
 
 
 def test_divergence_says_what_to_change(digits):
     with pytest.raises(ConfigError, match="lower --lr"):
-        fit_teacher(digits.first_per_class(2), architecture="convnet", epochs=30, seed=0, lr=1e30)
+        fit_teacher(digits.first_per_class(2), FitRecipe("convnet", 30, lr=1e30), seed=0)
 
 
 def test_an_image_set_without_contrast_can_be_normalised(digits):
     black = replace(digits.first_per_class(1), pixels=torch.zeros(10, 3, 8, 8, dtype=torch.uint8))
-    _, spec = fit_teacher(black, architecture="convnet", epochs=1, seed=0)
+    _, spec = fit_teacher(black, FitRecipe("convnet", 1), seed=0)
     assert min(spec.std) > 0
 
 
@@ -94,15 +94,15 @@ def test_interrupted_it_goes_on_as_if_it_had_not_been(digits, tmp_path, architec
             raise StopError
 
     kept: list[int] = []
-    common = {"architecture": architecture, "epochs": 4, "seed": 5, "batch_size": 10, "keep_at": (1, 2, 4)}
-    common |= {"keep": lambda epoch, model, spec: kept.append(epoch)}
-    whole, _ = fit_teacher(few, **common)
+    recipe = FitRecipe(architecture, 4, batch_size=10)
+    common = {"seed": 5, "keep_at": (1, 2, 4), "keep": lambda epoch, model, spec: kept.append(epoch)}
+    whole, _ = fit_teacher(few, recipe, **common)
     assert kept == [1, 2, 4]
     with pytest.raises(StopError):
-        fit_teacher(few, **common, on_epoch=interrupt, checkpoint=path, checkpoint_seconds=0.0)
+        fit_teacher(few, recipe, **common, on_epoch=interrupt, checkpoint=path, checkpoint_seconds=0.0)
     assert path.exists()
     kept.clear()
-    again, _ = fit_teacher(few, **common, checkpoint=path)
+    again, _ = fit_teacher(few, recipe, **common, checkpoint=path)
     assert kept == [4], "epochs 1 and 2 were kept before"
     assert not path.exists()
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
@@ -115,11 +115,24 @@ def test_the_state_of_another_training_is_refused(digits, tmp_path):
         if report.epoch == 2:
             raise KeyboardInterrupt
 
-    common = {"architecture": "convnet", "epochs": 3, "checkpoint": path, "checkpoint_seconds": 0.0}
+    recipe = FitRecipe("convnet", 3)
+    common = {"checkpoint": path, "checkpoint_seconds": 0.0}
     with pytest.raises(KeyboardInterrupt):
-        fit_teacher(few, **common, seed=0, on_epoch=stop)
+        fit_teacher(few, recipe, **common, seed=0, on_epoch=stop)
     with pytest.raises(DataError, match="another training"):
-        fit_teacher(few, **common, seed=1)
+        fit_teacher(few, recipe, **common, seed=1)
+
+
+class TestFitRecipe:
+    def test_what_it_leaves_open_is_as_the_images_ask(self, digits):
+        colour = replace(digits, pixels=digits.pixels * torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None])
+        recipe = FitRecipe("convnet", 1)
+        assert recipe.for_images(digits) == replace(recipe, flip=False, max_shift=1)
+        assert recipe.for_images(colour) == replace(recipe, flip=True, max_shift=1)
+
+    def test_what_it_says_stays(self, digits):
+        recipe = FitRecipe("convnet", 1, flip=True, max_shift=0)
+        assert recipe.for_images(digits) == recipe
 
 
 class TestEpochsToKeep:

@@ -15,8 +15,9 @@ from lpqld.images.class_names import timm_names
 from lpqld.images.image_set import ImageSet
 from lpqld.models.architectures import build
 from lpqld.models.evaluation import accuracy
+from lpqld.models.imagenet import IMAGENET_MEAN
 from lpqld.models.teacher import Teacher, choose_device, load_teacher, save_teacher
-from lpqld.models.teacher_spec import IMAGENET_MEAN, TeacherSpec
+from lpqld.models.teacher_spec import TeacherSpec
 
 NAMES = ("ant", "bee", "cat")
 SPEC = TeacherSpec("convnet", 3, 8, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), "bicubic", NAMES)

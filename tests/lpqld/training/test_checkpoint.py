@@ -108,6 +108,26 @@ def test_it_goes_on_rather_than_beginning_anew(images, tmp_path):
     assert sum(steps) == 4 * 2  # two steps an epoch
 
 
+@pytest.mark.parametrize("recipe", [RECIPE, OTHER_RECIPE], ids=["average", "none"])
+def test_what_a_checkpoint_has_is_what_earlier_versions_wrote(recipe, images, tmp_path):
+    running = training(student_of(recipe), images, recipe, tmp_path)
+    for _ in range(3):
+        metrics = next(running)
+    state = torch.load(tmp_path / "state.checkpoint", weights_only=True)
+    assert list(state) == [
+        "identity",
+        "student",
+        "optimizer",
+        "average",
+        "student_temperature",
+        "calibrated",
+        "metrics",
+    ]
+    assert state["metrics"][-1] == vars(metrics)
+    assert state["calibrated"] == (2 if recipe.ca == "fit" else 0)
+    assert (state["average"] is None) == (recipe.ema == 0)
+
+
 def test_the_checkpoint_of_another_training_is_refused(images, tmp_path):
     next(training(student_of(RECIPE), images, RECIPE, tmp_path))
     with pytest.raises(DataError, match=r"checkpoint of another training.*delete it to begin anew"):

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from lpqld.labels.compress import encode
 from lpqld.labels.label_set import Labels
 from lpqld.labels.relabel import Labeler, specify
 from lpqld.models.evaluation import accuracy
-from lpqld.training.calibration import CalibrationPlan
+from lpqld.training.calibration import CALIBRATION_TYPES, CalibrationPlan
 from lpqld.training.dataset import ViewDataset
 from lpqld.training.loop import EpochMetrics, train
 from lpqld.training.loss import kl_divergence
@@ -157,6 +158,9 @@ class TestSgd:
 
 
 class TestCalibration:
+    def test_every_choice_of_a_recipe_is_registered(self):
+        assert set(CALIBRATION_TYPES) == set(get_args(get_type_hints(Recipe)["ca"]))
+
     def test_off_is_the_teachers_temperature(self, data):
         metrics = trained(data, replace(RECIPE, epochs=5, ca="off"))[1]
         assert [m.student_temperature for m in metrics] == [m.teacher_temperature for m in metrics]

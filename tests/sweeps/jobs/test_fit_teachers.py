@@ -10,6 +10,7 @@ import torch
 from lpqld.errors import ConfigError
 from lpqld.images.image_set import ImageSet
 from lpqld.models.fit import fit_teacher
+from lpqld.models.fit_recipe import FitRecipe
 from lpqld.models.teacher import load_teacher
 from sweeps.jobs.fit_teachers import Fit, fit_experts, seed_path, trajectory
 from tests.conftest import kill_9, started, wait_until
@@ -56,9 +57,7 @@ def test_a_checkpoint_is_the_teacher_as_it_was_then(experts, digits, one_thread)
     def keep(epoch, model, spec):
         as_it_was[epoch] = {name: value.clone() for name, value in model.state_dict().items()}
 
-    fit_teacher(
-        digits[0], architecture="convnet", epochs=4, seed=3, lr=3e-3, batch_size=64, keep_at=(1, 3, 4), keep=keep
-    )
+    fit_teacher(digits[0], FitRecipe("convnet", 4, batch_size=64), seed=3, keep_at=(1, 3, 4), keep=keep)
     _, (found, _) = experts
     for epoch, file in zip((1, 3, 4), (*found.checkpoints, found.path), strict=True):
         assert all(torch.equal(value, as_it_was[epoch][name]) for name, value in weights(file).items())
