@@ -141,7 +141,7 @@ def sweep(
         ),
     )
     with Reporter() as reporter:
-        result = run_sweep(config, root, address=address, say=reporter.say, progress=reporter.progress)
+        result = run_sweep(config, root, address=address, progress=reporter)
     return Answer(result.to_json(), Group(text_table(result), _next_lines(config, result, root)))
 
 

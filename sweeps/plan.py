@@ -11,7 +11,7 @@ from lpqld.labels import shard_size
 from lpqld.models import build, choose_device, teacher_files
 from lpqld.training import SoftTargets, Student, kl_divergence
 from sweeps.config import SweepConfig
-from sweeps.jobs import RecoverPlan, open_images, plan_recover, seconds_per_call, trajectory
+from sweeps.jobs import SynthesisPlan, open_images, plan_synthesis, seconds_per_call, trajectory
 
 _MEASURE_SECONDS = 1.5
 _JPEG_BYTES_PER_PIXEL = 0.3  # ImageNet photos at 224 px, quality 75 or so
@@ -69,7 +69,7 @@ class Plan:
     train_rate: float
     relabel_hours: float
     train_hours: float
-    recover: RecoverPlan | None
+    recover: SynthesisPlan | None
 
     def to_json(self) -> dict[str, object]:
         """JSON values."""
@@ -110,7 +110,7 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
     recover = None
     if config.recovers:
         num_training = None if training is None else training[1]
-        recover = plan_recover(config, num_classes, num_training, size, relabel_rate, device, measure_seconds)
+        recover = plan_synthesis(config, num_classes, num_training, size, relabel_rate, device, measure_seconds)
     baselines = 2 + 2 * len(budgets) if config.confirm.baselines else 0
     num_trainings = config.search.trials * len(budgets) + config.confirm.seeds * (len(budgets) + baselines)
     shard_views = shard_size(num_views, config.relabel.batch_size, kept or num_classes, config.relabel.shard_views)

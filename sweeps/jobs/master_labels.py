@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lpqld.errors import LpqldError
 from lpqld.images import ImageSet
 from lpqld.labels import MANIFEST_FILE, Labels, LabelSet, LabelSpec, ShardLabels, specify
 from lpqld.models import Teacher
+from lpqld.progress import SILENT, Progress
 from lpqld.storage import Location, fingerprint, location
 from sweeps.config import SweepConfig
 from sweeps.jobs.relabel_shards import relabel
@@ -52,8 +53,8 @@ def make_master(
     images: ImageSet,
     root: Path,
     device: torch.device,
-    progress: Callable[[int, int], None],
-    say: Callable[[str], None] = lambda text: None,
+    progress: Progress = SILENT,
+    phase: str = "relabel",
 ) -> Master:
     """Relabel on the connected Ray cluster, unless a set with these images, teacher and views is found, or is named.
 
@@ -66,7 +67,7 @@ def make_master(
     if config.relabel.labels is not None:
         named = LabelSet.open(config.relabel.labels)
         named.images_of(images)
-        progress(named.spec.num_shards, named.spec.num_shards)
+        progress.progress(phase, named.spec.num_shards, named.spec.num_shards)
         return Master(named.spec, named)
     assert teacher is not None, "require_data comes first"
     spec = specify(
@@ -91,10 +92,10 @@ def make_master(
             folder / spec.fingerprint[:16],
             workers=config.relabel.workers,
             progress=progress,
-            say=say,
+            phase=phase,
         )
     else:
-        progress(spec.num_shards, spec.num_shards)
+        progress.progress(phase, spec.num_shards, spec.num_shards)
     return Master(spec, label_set)
 
 
