@@ -25,6 +25,6 @@ if TYPE_CHECKING:
     from sweeps.jobs.synthesis_plan import SynthesisPlan, plan_synthesis
     from sweeps.jobs.synthesis_spec import SynthesisJob
     from sweeps.jobs.synthesis_tracked import EXPERIMENT, synthesize_tracked
-    from sweeps.jobs.timing import seconds_per_call
+    from sweeps.jobs.timing import relabelled_views_per_second, trained_views_per_second
 
 __getattr__, __dir__, __all__ = lazily(__name__, __file__)
