@@ -141,9 +141,9 @@ def check_classes(images: ImageSet, evaluation: Evaluation) -> None:
     Raises:
         DataError: naming the set and how many classes it has.
     """
-    for what, found in (("validation", evaluation.validation), ("test", evaluation.test)):
-        present = len(torch.unique(found.labels))
+    for what, split in (("validation", evaluation.validation), ("test", evaluation.test)):
+        present = len(torch.unique(split.labels))
         if present < images.num_classes:
             raise DataError(
-                f"{found.source}: {present} of the {images.num_classes} classes are in the {what} set; all are needed"
+                f"{split.source}: {present} of the {images.num_classes} classes are in the {what} set; all are needed"
             )

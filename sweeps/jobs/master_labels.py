@@ -40,9 +40,9 @@ class Master:
     def _first_shards(self) -> Iterator[ShardLabels]:
         left = self.spec.num_views
         for shard in self.label_set.shards():
-            some = slice(0, min(left, len(shard.logits.values)))
-            yield ShardLabels(shard.logits.take(some), None if shard.numbers is None else shard.numbers[some])
-            left -= some.stop
+            needed = slice(0, min(left, len(shard.logits.values)))
+            yield ShardLabels(shard.logits.take(needed), None if shard.numbers is None else shard.numbers[needed])
+            left -= needed.stop
             if not left:
                 return
 
@@ -83,7 +83,7 @@ def make_master(
         shard_views=config.relabel.shard_views,
     )
     folder = root / LABELS_FOLDER if config.relabel.folder is None else location(config.relabel.folder)
-    label_set = _found(spec, folder)
+    label_set = _finished_set(spec, folder)
     if label_set is None:
         label_set = relabel(
             teacher,
@@ -99,7 +99,7 @@ def make_master(
     return Master(spec, label_set)
 
 
-def _found(spec: LabelSpec, folder: Location) -> LabelSet | None:
+def _finished_set(spec: LabelSpec, folder: Location) -> LabelSet | None:
     """The smallest finished label set in `folder` that begins with the labels of `spec`."""
     candidates = []
     for path in folder.glob(f"*/{MANIFEST_FILE}"):
@@ -109,7 +109,7 @@ def _found(spec: LabelSpec, folder: Location) -> LabelSet | None:
             continue
         if label_set.spec.num_views >= spec.num_views and _but_for_views(label_set.spec) == _but_for_views(spec):
             candidates.append(label_set)
-    return min(candidates, key=lambda found: (found.spec.num_views, str(found.folder)), default=None)
+    return min(candidates, key=lambda each: (each.spec.num_views, str(each.folder)), default=None)
 
 
 def _but_for_views(spec: LabelSpec) -> dict[str, Any]:

@@ -30,7 +30,8 @@ def bar_figure(title: str, base: Accuracy, groups: Mapping[str, Mapping[str, Acc
     canvas = Figure(figsize=(8.0, height), dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.subplots()
-    middle, spread = 100 * base.mean, 100 * base.std
+    middle = 100 * base.mean
+    spread = 100 * base.std
     axes.axvspan(middle - spread, middle + spread, color=BLUE, alpha=0.12, linewidth=0)
     line = axes.axvline(middle, color=BLUE, linewidth=1.4, label=f"base, {middle:.1f} ± {spread:.1f}")
     positions, names = [], []
@@ -39,8 +40,9 @@ def bar_figure(title: str, base: Accuracy, groups: Mapping[str, Mapping[str, Acc
         axes.text(0.0, place, f"{plain(group)}  ", transform=axes.get_yaxis_transform(), ha="right", va="center",
                   fontsize=9, fontweight="bold", color=INK)  # fmt: skip
         place += _GAP
-        for name, found in bars.items():
-            mean, std = 100 * found.mean, 100 * found.std
+        for name, accuracy in bars.items():
+            mean = 100 * accuracy.mean
+            std = 100 * accuracy.std
             distance = mean - middle
             clear = abs(distance) > std + spread
             colour = _WITHIN if not clear else _ABOVE if distance > 0 else _BELOW

@@ -137,7 +137,7 @@ class TestRecover:
     def test_a_damaged_batch_is_named_and_made_again_once_it_is_deleted(
         self, recovered, images, teacher, statistics, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr("sweeps.jobs.recover._assemble", lambda *_: None)  # as if killed before
+        monkeypatch.setattr("sweeps.jobs.synthesis._assemble", lambda *_: None)  # as if killed before
         synthesize(SynthesisJob(teacher, images, RECIPE, 2), tmp_path / "out", statistics.folder.parent, workers=1)
         monkeypatch.undo()
         (batch,) = (tmp_path / "out").rglob("batch-00003.npz")
@@ -157,7 +157,7 @@ class TestRecover:
                 (tmp_path / "out" / "images-00000-of-00001.parquet").write_bytes(b"the first of two")
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(f"sweeps.jobs.recover.{step}", killed)
+        monkeypatch.setattr(f"sweeps.jobs.synthesis.{step}", killed)
         with pytest.raises(KeyboardInterrupt):
             synthesize(SynthesisJob(teacher, images, RECIPE, 2), tmp_path / "out", statistics.folder.parent, workers=1)
         monkeypatch.undo()
