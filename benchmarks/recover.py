@@ -34,7 +34,7 @@ from lpqld.models import Teacher, accuracy, fit_teacher, load_teacher, save_teac
 from lpqld.storage import write_atomically
 from lpqld.training import Recipe, Student, ViewDataset, train
 from lpqld.views import ViewRule
-from sweeps.cluster import cluster, num_gpus, use_assigned_resources
+from sweeps.cluster import as_completed, cluster, num_gpus, use_assigned_resources
 from sweeps.jobs import SynthesisJob, synthesize
 
 _CPU = torch.device("cpu")
@@ -124,9 +124,8 @@ def run(case: Case, seeds: int, out: Path, cache: Path) -> None:
             train_one.remote(case, shared[0], some[divisor], shared[1], seed): path
             for path, (divisor, seed) in pending.items()
         }
-        while running:
-            (done,), _ = ray.wait(list(running))
-            keep(running.pop(done), ray.get(done))
+        for reference, measured in as_completed(running):
+            keep(running[reference], measured)
 
 
 def images_of(case: Case, kind: str, teacher: Teacher, training: TrainingImages, cache: Path) -> ImageSet:

@@ -37,7 +37,7 @@ class ExportOptions:
     licence: str = "unknown"
 
 
-DEFAULT = ExportOptions()
+DEFAULT_OPTIONS = ExportOptions()
 
 
 def choose_points(result: SweepResult, budget: int | None, everything: bool) -> list[Point]:
@@ -63,7 +63,7 @@ def export(
     out: str | os.PathLike[str] | RemotePath,
     export_format: str,
     root: Path,
-    options: ExportOptions = DEFAULT,
+    options: ExportOptions = DEFAULT_OPTIONS,
 ) -> list[Written]:
     """Write label sets: one into `out` itself, a path or a URI, several into one sub-folder each.
 
@@ -99,7 +99,7 @@ def export_labels(
     images: Callable[[], ImageSet],
     out: str | os.PathLike[str] | RemotePath,
     export_format: str,
-    options: ExportOptions = DEFAULT,
+    options: ExportOptions = DEFAULT_OPTIONS,
 ) -> Written:
     """Write a label set that is in no sweep; arguments and errors as in `export`.
 
