@@ -118,7 +118,7 @@ class TestRelabel:
         config = load_config("digits", settings)
         for _ in range(2):  # found again the second time
             object_store.requests.clear()
-            label_set = make_master(config, teacher, images, tmp_path, CPU, lambda done, total: None).label_set
+            label_set = make_master(config, teacher, images, tmp_path, CPU).label_set
         assert {method for method, _, _ in object_store.requests} == {"HEAD", "GET"}
         assert str(label_set.folder) == object_store.uri(f"masters/{label_set.spec.fingerprint[:16]}")
         assert list(tmp_path.iterdir()) == []
