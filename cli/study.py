@@ -86,7 +86,7 @@ def study(
     settings = {**parse_settings(set_ or []), **{_SETTING_OF[key]: value for key, value in given.items()}}
     study_config = load_study_config(config, settings)
     with Reporter() as reporter, cluster(address):
-        findings = study_recorded(name, study_config, root, progress=reporter.progress, say=reporter.say)
+        findings = study_recorded(name, study_config, root, progress=reporter)
     folder = root / "studies" / name
     text = f"{markdown(name, findings)}\nfigure: {folder / FIGURE_FILE}"
     return Answer({**document(name, findings), "folder": str(folder)}, text)

@@ -7,7 +7,7 @@ the luck of one sample. The validation images choose, wherever something is chos
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from lpqld.images import ImageSet
 from lpqld.labels import UNKNOWN_TEACHER, TeacherRef, entropy
 from lpqld.models import epochs_to_keep, load_teachers
+from lpqld.progress import Progress
 from lpqld.storage import canonical_json, fingerprint
 from lpqld.training import Student
 from sweeps.config import ExpertsConfig, StudyConfig
-from sweeps.jobs import Evaluation, Fit, Trajectory, fit_experts, open_evaluation, seed_path, trajectory
+from sweeps.jobs import Evaluation, TeacherFit, Trajectory, fit_experts, open_evaluation, seed_path, trajectory
 from sweeps.report import Accuracy
 from sweeps.studies.cases import STUDIES, Case
 from sweeps.studies.labels import CaseLabels, Said, labels_of, said_by_all
 from sweeps.studies.students import StudyStudent, train_cases
 
 _T = TypeVar("_T")
-Progress = Callable[[str, int, int], None]
 LABELS_FOLDER = "labels"
 
 
@@ -82,7 +82,6 @@ def run_study(
     root: Path,
     *,
     progress: Progress,
-    say: Callable[[str], None],
 ) -> list[Finding]:
     """Every case of a study on the connected Ray cluster, in the study's order.
 
@@ -90,8 +89,7 @@ def run_study(
         name: of `STUDIES`.
         config: of the study.
         root: the local folder of all results; this study's is `studies/NAME` there.
-        progress: called with the phase, what is done and what there is.
-        say: called with a line on what happens.
+        progress: told of what happens, and of how much of each phase is done.
 
     Raises:
         ConfigError: a setting does not fit the others or the data.
@@ -106,11 +104,10 @@ def run_study(
     epochs, num_experts = planned_experts(config.experts)
     cases = list(dict.fromkeys(STUDIES[name].cases(config, epochs, num_experts, largest[0].num_classes)))
     experts = experts_of(config, largest[0].class_names, evaluation, folder.parent, progress)
-    said = said_by_all(
-        experts, largest, evaluation.validation, folder.parent / "experts-say",
-        lambda done, total: progress("experts' labels", done, total),
-    )  # fmt: skip
-    say(f"{name}: {len(cases)} cases of {config.seeds} students, experts of epochs {', '.join(map(str, experts))}")
+    said = said_by_all(experts, largest, evaluation.validation, folder.parent / "experts-say", progress)
+    progress.say(
+        f"{name}: {len(cases)} cases of {config.seeds} students, experts of epochs {', '.join(map(str, experts))}"
+    )
     facts: dict[Case, list[_Facts]] = defaultdict(list)
     reference = cache(lambda paths: _reference(paths, largest[0].class_names))
 
@@ -129,9 +126,8 @@ def run_study(
                 yield StudyStudent(case, turn + 1, labels)
 
     values = train_cases(
-        students(), len(cases) * config.seeds, config.student, evaluation, folder.parent / "students",
-        lambda done, total: progress("students", done, total),
-    )  # fmt: skip
+        students(), len(cases) * config.seeds, config.student, evaluation, folder.parent / "students", progress
+    )
     return [_finding(case, facts[case], values[case]) for case in cases]
 
 
@@ -160,14 +156,12 @@ def experts_of(
         return trajectory(wanted.source)
     images = ImageSet.open(wanted.images or config.images, size=config.size, class_names=class_names)
     kept = epochs_to_keep(wanted.keep, wanted.epochs)
-    fit = Fit(wanted.architecture, wanted.epochs, wanted.lr, wanted.batch_size, kept)
+    fit = TeacherFit(wanted.architecture, wanted.epochs, wanted.lr, wanted.batch_size, kept)
     digest = fingerprint(canonical_json([asdict(fit), images.fingerprint]))[:12]
     path = folder / "experts" / f"{wanted.architecture}-{digest}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     paths = {seed: seed_path(path, seed) for seed in range(config.seed, config.seed + wanted.seeds)}
-    fit_experts(
-        images, evaluation.validation, paths, fit, progress=lambda done, total: progress("experts", done, total)
-    )
+    fit_experts(images, evaluation.validation, paths, fit, progress=progress, phase="experts")
     return trajectory(list(paths.values()))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import ray
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.models import accuracy
+from lpqld.progress import Progress
 from lpqld.storage import canonical_json, fingerprint, kept_json, write_atomically
 from lpqld.training import Recipe, Student, ViewDataset, train
-from sweeps.cluster import num_cpus, num_gpus, result_of, use_assigned_resources
+from sweeps.cluster import as_completed, num_cpus, num_gpus, use_assigned_resources
 from sweeps.jobs import Evaluation
 from sweeps.studies.cases import Case
 from sweeps.studies.labels import CaseLabels
@@ -42,7 +43,7 @@ def train_cases(
     recipe: Recipe,
     evaluation: Evaluation,
     folder: Path,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> dict[Case, list[dict[str, float]]]:
     """What students measure, of every case by seed: accuracies on test and validation images, of a removed class too.
 
@@ -55,7 +56,7 @@ def train_cases(
         recipe: theirs.
         evaluation: what they are measured on.
         folder: of what was trained before.
-        progress: called with how many are done, and `total`.
+        progress: told of how many are done.
     """
     shared = ray.put(evaluation.test), ray.put(evaluation.validation)
     prints = [evaluation.test.fingerprint, evaluation.validation.fingerprint, recipe.to_json()]
@@ -67,11 +68,11 @@ def train_cases(
     values: dict[Case, dict[int, dict[str, float]]] = defaultdict(dict)
 
     def tell() -> None:
-        progress(sum(map(len, values.values())), total)
+        progress.progress("students", sum(map(len, values.values())), total)
 
     def finish_one() -> None:
-        (done,), _ = ray.wait(list(running))
-        path, found = running.pop(done), result_of(done)
+        done, found = next(as_completed(running))
+        path = running.pop(done)
         write_atomically(path, json.dumps(found).encode())
         for student in waiting.pop(path):
             values[student.case][student.seed] = found

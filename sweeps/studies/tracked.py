@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from lpqld.progress import Progress
 from lpqld.storage import canonical_json, fingerprint
 from sweeps.config import StudyConfig
 from sweeps.studies.cases import STUDIES
 from sweeps.studies.report import FIGURE_FILE, RESULT_FILE, TABLE_FILE, markdown, write_report
-from sweeps.studies.run import Finding, Progress, run_study
+from sweeps.studies.run import Finding, run_study
 from sweeps.tracking import CONFIG_TAG, Experiment, Tracker
 
 
@@ -19,7 +19,6 @@ def study_recorded(
     root: Path,
     *,
     progress: Progress,
-    say: Callable[[str], None],
 ) -> list[Finding]:
     """`run_study` with a table, a figure and a record; arguments and errors are the same."""
     folder = root / "studies" / name
@@ -28,7 +27,7 @@ def study_recorded(
     tags = {CONFIG_TAG: fingerprint(canonical_json(settings)), "lpqld.about": STUDIES[name].about}
     tracker.start_parent(settings, tags, kind="study")
     with tracker.finishing():
-        findings = run_study(name, config, root, progress=progress, say=say)
+        findings = run_study(name, config, root, progress=progress)
         told = set[str]()
         for finding in findings:
             metrics = {

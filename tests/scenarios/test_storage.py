@@ -25,6 +25,7 @@ from sweeps.export import export
 from sweeps.jobs.master_labels import make_master
 from sweeps.jobs.relabel_shards import relabel
 from sweeps.report.result import Accuracy, Point, SweepResult
+from tests.heard import Heard
 
 CPU = torch.device("cpu")
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
@@ -87,12 +88,9 @@ class TestRelabel:
             if name not in (shard_file(1), shard_file(4), MANIFEST_FILE):
                 object_store.write(f"resumed/{name}", content)
         object_store.requests.clear()
-        seen = []
-        relabel(
-            teacher, images, spec, object_store.uri("resumed"), workers=1,
-            progress=lambda done, total: seen.append((done, total)),
-        )  # fmt: skip
-        assert seen == [(4, 6), (5, 6), (6, 6)]
+        heard = Heard()
+        relabel(teacher, images, spec, object_store.uri("resumed"), workers=1, progress=heard)
+        assert heard.counts == [("relabel", done, 6) for done in (4, 5, 6)]
         assert object_store.files("resumed") == finished
         written = [path.rpartition("/")[2] for method, path, _ in object_store.requests if method in ("PUT", "POST")]
         *shards, manifest, marker = written
@@ -121,7 +119,7 @@ class TestRelabel:
         config = load_config("digits", settings)
         for _ in range(2):  # found again the second time
             object_store.requests.clear()
-            label_set = make_master(config, teacher, images, tmp_path, CPU, lambda done, total: None).label_set
+            label_set = make_master(config, teacher, images, tmp_path, CPU).label_set
         assert {method for method, _, _ in object_store.requests} == {"HEAD", "GET"}
         assert str(label_set.folder) == object_store.uri(f"masters/{label_set.spec.fingerprint[:16]}")
         assert list(tmp_path.iterdir()) == []

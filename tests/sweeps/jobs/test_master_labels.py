@@ -13,6 +13,7 @@ from lpqld.models.teacher_spec import TeacherSpec
 from sweeps.config.sweep import SweepConfig
 from sweeps.jobs.master_labels import LABELS_FOLDER, Master, make_master
 from tests.checks import equal_labels
+from tests.heard import Heard
 
 CPU = torch.device("cpu")
 
@@ -39,7 +40,7 @@ def config(name: str, views: int, **changed: object) -> SweepConfig:
 @pytest.fixture(scope="module")
 def root(images, teacher, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("masters")
-    make_master(config("first", 8), teacher, images, folder, CPU, lambda done, total: None)
+    make_master(config("first", 8), teacher, images, folder, CPU)
     return folder
 
 
@@ -47,10 +48,11 @@ def folders(root: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
 
 
-def made(config: SweepConfig, teacher: Teacher, images: ImageSet, root: Path) -> tuple[Master, list[tuple[int, int]]]:
-    seen: list[tuple[int, int]] = []
-    master = make_master(config, teacher, images, root, CPU, lambda done, total: seen.append((done, total)))
-    return master, seen
+def made(
+    config: SweepConfig, teacher: Teacher, images: ImageSet, root: Path
+) -> tuple[Master, list[tuple[str, int, int]]]:
+    heard = Heard()
+    return make_master(config, teacher, images, root, CPU, heard), heard.counts
 
 
 def test_another_sweep_with_another_student_does_not_relabel(root, images, teacher):
@@ -58,7 +60,7 @@ def test_another_sweep_with_another_student_does_not_relabel(root, images, teach
     student = {"architecture": "cifar_resnet20", "epochs": 8}
     master, seen = made(config("second", 8, student=student), teacher, images, root)
     assert folders(root) == before
-    assert seen[-1] == (3, 3)
+    assert seen[-1] == ("relabel", 3, 3)
     assert master.read().spec.num_views == 160
 
 

@@ -9,7 +9,7 @@ from lpqld.errors import ConfigError
 from lpqld.images.image_set import ImageSet
 from sweeps.config.load import load_study_config
 from sweeps.config.study import StudyConfig
-from sweeps.jobs.fit_teachers import trajectory
+from sweeps.jobs.expert_files import trajectory
 from sweeps.studies.cases import STUDIES, Case, steps
 from sweeps.studies.label_edits import swapped
 from sweeps.studies.labels import labels_of
