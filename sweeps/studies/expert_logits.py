@@ -1,4 +1,4 @@
-"""The labels of a study's cases: experts' logits of whole images, and what a case does to them."""
+"""What the experts of a study say: their logits of whole images, and how accurate they are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +14,18 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from lpqld.codecs import Codec, Hard, TopK
 from lpqld.errors import DataError
 from lpqld.images import ImageSet
-from lpqld.labels import UNKNOWN_TEACHER, EncodedLabels, Labels, TeacherRef, whole_image_labels
 from lpqld.models import accuracy, load_teacher
 from lpqld.storage import canonical_json, fingerprint, write_atomically
 from sweeps.cluster import num_gpus, result_of, use_assigned_resources
 from sweeps.jobs import Trajectory
-from sweeps.studies.cases import Case
-from sweeps.studies.label_edits import smoothed, softened, swapped, swapped_top, without_class
 
 _BATCH = 256
-_AS_SAID = ("none", "top-k", "argmax", "without-images")
 
 
 @dataclass(frozen=True)
-class Said:
+class ExpertLogits:
     """What one expert says.
 
     Attributes:
@@ -43,13 +37,13 @@ class Said:
     accuracy: float
 
 
-def said_by_all(
+def ask_experts(
     experts: Trajectory,
     samples: Sequence[ImageSet],
     validation: ImageSet,
     folder: Path,
     progress: Callable[[int, int], None],
-) -> dict[int, list[Said]]:
+) -> dict[int, list[ExpertLogits]]:
     """What every expert says of every sample of images, by epoch; kept in `folder`, and found there again."""
     shared = ray.put(samples), ray.put(validation)
     task = ray.remote(_say).options(num_cpus=1, num_gpus=1 if num_gpus() else 0)
@@ -86,77 +80,10 @@ def _say(samples: Sequence[ImageSet], validation: ImageSet, path: Path, place: P
     write_atomically(place, sink.getvalue())
 
 
-def _read(place: Path) -> Said | None:
+def _read(place: Path) -> ExpertLogits | None:
     """None where it is not there, or not whole: it is asked again."""
     try:
         with np.load(place) as found:
-            return Said(tuple(found[name] for name in found if name != "accuracy"), float(found["accuracy"]))
+            return ExpertLogits(tuple(found[name] for name in found if name != "accuracy"), float(found["accuracy"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-
-
-@dataclass(frozen=True)
-class CaseLabels:
-    """What the students of a case see.
-
-    Attributes:
-        images: those of the labels.
-        encoded: one label of each.
-        weights: of each label in the loss, [N]; None: 1.
-    """
-
-    images: ImageSet
-    encoded: EncodedLabels
-    weights: NDArray[np.float64] | None = None
-
-    @cached_property
-    def decoded(self) -> Labels:
-        """The labels as a reader of their files gets them."""
-        return self.encoded.decode()
-
-    @cached_property
-    def digest(self) -> str:
-        """Of all bytes of the label set, which its manifest has the digests of."""
-        return fingerprint(self.encoded.manifest.to_bytes())
-
-
-def labels_of(
-    case: Case, images: ImageSet, logits: NDArray[np.float32] | None, teacher: TeacherRef = UNKNOWN_TEACHER
-) -> CaseLabels:
-    """The labels of a case.
-
-    Args:
-        case: what is done.
-        images: `case.ipc` of each class.
-        logits: of the experts, their mean, [N, C]; None where the case needs none.
-        teacher: the experts, of whom labels that were changed are no longer.
-    """
-    classes, weights, codec = images.labels.numpy(), None, None
-    if logits is None:
-        logits = np.zeros((images.num_images, images.num_classes), dtype=np.float32)
-    codecs: dict[str, Codec] = {"hard": Hard(), "argmax": TopK(1)}
-    value = case.value or 0.0
-    if case.edit == "top-k":
-        codec = TopK(int(value))
-    elif case.edit == "softened":
-        logits = softened(logits, value)
-    elif case.edit == "swapped":
-        logits = swapped(logits, int(value))
-    elif case.edit == "swapped-top":
-        logits = swapped_top(logits, int(value))
-    elif case.edit == "smoothed":
-        logits = smoothed(classes, images.num_classes, value)
-    elif case.edit == "without-images":
-        left = np.flatnonzero(classes != case.removed)
-        images, logits = images.take(left), logits[left]
-    elif case.edit in ("without-mass", "without-mass-renormalised"):
-        assert case.removed is not None
-        logits, mass = without_class(logits, classes, case.removed)
-        weights = mass if case.edit == "without-mass" else None
-    encoded = whole_image_labels(
-        images,
-        logits,
-        codec=codec or codecs.get(case.edit),
-        teacher=teacher if case.edit in _AS_SAID else UNKNOWN_TEACHER,
-    )
-    return CaseLabels(images, encoded, weights)
