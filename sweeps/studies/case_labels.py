@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -61,6 +61,10 @@ class ImageLabels:
     def classes(self) -> NDArray[np.integer]:
         """The class of each image, [N]."""
         return self.images.labels.numpy()
+
+    def with_logits(self, logits: NDArray[np.floating], weights: NDArray[np.float64] | None = None) -> ImageLabels:
+        """Other labels of the same images, that no teacher gives."""
+        return replace(self, logits=logits, weights=weights, teacher=UNKNOWN_TEACHER)
 
     def encoded(self) -> CaseLabels:
         """The labels as a label set."""

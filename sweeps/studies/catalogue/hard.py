@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from lpqld.codecs import TopK
 from lpqld.errors import ConfigError
-from lpqld.labels import UNKNOWN_TEACHER
 from sweeps.studies.case import Case
 from sweeps.studies.case_labels import ImageLabels
 from sweeps.studies.edits import Edit, Hard
@@ -46,8 +45,7 @@ class Smoothed(Edit):
 
     def changed(self, labels: ImageLabels) -> ImageLabels:
         """Labels of the images' classes after `smoothed`."""
-        logits = smoothed(labels.classes, labels.images.num_classes, self.epsilon)
-        return replace(labels, logits=logits, teacher=UNKNOWN_TEACHER)
+        return labels.with_logits(smoothed(labels.classes, labels.images.num_classes, self.epsilon))
 
 
 def smoothed(classes: NDArray[np.integer], num_classes: int, epsilon: float) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.errors import ConfigError
-from lpqld.labels import UNKNOWN_TEACHER
 from sweeps.studies.case import Case
 from sweeps.studies.case_labels import ImageLabels
 from sweeps.studies.edits import Edit, Soft
@@ -36,7 +35,7 @@ class Swapped(Edit):
 
     def changed(self, labels: ImageLabels) -> ImageLabels:
         """Labels after `swapped`."""
-        return replace(labels, logits=swapped(labels.logits, self.rank), teacher=UNKNOWN_TEACHER)
+        return labels.with_logits(swapped(labels.logits, self.rank))
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class SwappedTop(Edit):
 
     def changed(self, labels: ImageLabels) -> ImageLabels:
         """Labels after `swapped_top`."""
-        return replace(labels, logits=swapped_top(labels.logits, self.count), teacher=UNKNOWN_TEACHER)
+        return labels.with_logits(swapped_top(labels.logits, self.count))
 
 
 def swapped(logits: Logits, rank: int) -> Logits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.errors import ConfigError
-from lpqld.labels import UNKNOWN_TEACHER
 from sweeps.studies.case import Case
 from sweeps.studies.case_labels import ImageLabels
 from sweeps.studies.edits import Edit
@@ -34,7 +33,7 @@ class Softened(Edit):
 
     def changed(self, labels: ImageLabels) -> ImageLabels:
         """Logits divided by the temperature; ConfigError where it is not above 0."""
-        return replace(labels, logits=softened(labels.logits, self.temperature), teacher=UNKNOWN_TEACHER)
+        return labels.with_logits(softened(labels.logits, self.temperature))
 
 
 def softened(logits: NDArray[np.floating], temperature: float) -> NDArray[np.floating]:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.errors import ConfigError
-from lpqld.labels import UNKNOWN_TEACHER
 from lpqld.training import schedule_parts
 from sweeps.studies.case import Case
 from sweeps.studies.case_labels import ImageLabels
@@ -26,21 +25,27 @@ _NOTHING = 100.0
 
 
 @dataclass(frozen=True)
-class Control(Edit):
-    """Unchanged labels, of whose students the accuracy on a class is measured."""
+class _AboutClass(Edit):
+    """What removes something of a class, or stands beside those that do."""
 
-    name: ClassVar[str] = "control"
     removed: int
 
     @property
     def measured_class(self) -> int:
-        """The class that others remove."""
+        """The class, from 0."""
         return self.removed
 
     @property
     def unchanged(self) -> Edit:
         """The control of the same class."""
         return Control(self.removed)
+
+
+@dataclass(frozen=True)
+class Control(_AboutClass):
+    """Unchanged labels; the accuracy of their students on the class is measured as well."""
+
+    name: ClassVar[str] = "control"
 
     @property
     def params(self) -> dict[str, Any]:
@@ -53,24 +58,7 @@ class Control(Edit):
 
 
 @dataclass(frozen=True)
-class _Removal(Edit):
-    """Something of a class is removed."""
-
-    removed: int
-
-    @property
-    def measured_class(self) -> int:
-        """The class that is removed."""
-        return self.removed
-
-    @property
-    def unchanged(self) -> Edit:
-        """The control of the same class."""
-        return Control(self.removed)
-
-
-@dataclass(frozen=True)
-class WithoutImages(_Removal):
+class WithoutImages(_AboutClass):
     """The images of a class and their labels are removed."""
 
     name: ClassVar[str] = "without-images"
@@ -82,7 +70,7 @@ class WithoutImages(_Removal):
 
 
 @dataclass(frozen=True)
-class WithoutMass(_Removal):
+class WithoutMass(_AboutClass):
     """A class is removed from the labels of other images; each weighs in the loss what probability it is left with."""
 
     name: ClassVar[str] = "without-mass"
@@ -90,11 +78,11 @@ class WithoutMass(_Removal):
     def changed(self, labels: ImageLabels) -> ImageLabels:
         """Labels and weights after `without_class`."""
         logits, mass = without_class(labels.logits, labels.classes, self.removed)
-        return replace(labels, logits=logits, weights=mass, teacher=UNKNOWN_TEACHER)
+        return labels.with_logits(logits, weights=mass)
 
 
 @dataclass(frozen=True)
-class WithoutMassRenormalised(_Removal):
+class WithoutMassRenormalised(_AboutClass):
     """A class is removed from the labels of other images, and the rest is brought to 1."""
 
     name: ClassVar[str] = "without-mass-renormalised"
@@ -102,7 +90,7 @@ class WithoutMassRenormalised(_Removal):
     def changed(self, labels: ImageLabels) -> ImageLabels:
         """Labels after `without_class`."""
         logits, _ = without_class(labels.logits, labels.classes, self.removed)
-        return replace(labels, logits=logits, teacher=UNKNOWN_TEACHER)
+        return labels.with_logits(logits)
 
 
 def without_class(logits: Logits, classes: NDArray[np.integer], removed: int) -> tuple[Logits, NDArray[np.float64]]:
