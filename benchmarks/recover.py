@@ -34,8 +34,8 @@ from lpqld.models import Teacher, accuracy, fit_teacher, load_teacher, save_teac
 from lpqld.storage import write_atomically
 from lpqld.training import Recipe, Student, ViewDataset, train
 from lpqld.views import ViewRule
-from sweeps.cluster import cluster, num_gpus, use_assigned_resources
-from sweeps.jobs import RecoverJob, synthesize
+from sweeps.cluster import as_completed, cluster, num_gpus, use_assigned_resources
+from sweeps.jobs import SynthesisJob, synthesize
 
 _CPU = torch.device("cpu")
 KINDS, LABELS = ("class", "cross", "real"), {"all": 1, "1-40": 40}
@@ -124,9 +124,8 @@ def run(case: Case, seeds: int, out: Path, cache: Path) -> None:
             train_one.remote(case, shared[0], some[divisor], shared[1], seed): path
             for path, (divisor, seed) in pending.items()
         }
-        while running:
-            (done,), _ = ray.wait(list(running))
-            keep(running.pop(done), ray.get(done))
+        for reference, measured in as_completed(running):
+            keep(running[reference], measured)
 
 
 def images_of(case: Case, kind: str, teacher: Teacher, training: TrainingImages, cache: Path) -> ImageSet:
@@ -135,12 +134,12 @@ def images_of(case: Case, kind: str, teacher: Teacher, training: TrainingImages,
         return ImageSet.open(str(case.train), size=_SIZE, sample=(case.ipc, 0))
     folder = cache / case.name / f"{kind}-images"
     synthesize(
-        RecoverJob(
+        SynthesisJob(
             teacher, training, RecoverRecipe(mode="class" if kind == "class" else "cross", **case.recover), case.ipc
         ),
         folder,
         cache / "statistics",
-        progress=lambda phase, done, total: say(f"{case.name}, {kind}: {phase} {done} of {total}"),
+        progress=Spoken(f"{case.name}, {kind}"),
     )
     return ImageSet.open(folder)
 
@@ -274,6 +273,19 @@ def spread(values: list[float]) -> str:
     if len(values) < 2:
         return f"{values[0]:.1f} (1 seed)" if values else ""
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Progress of `what`, on stderr."""
+
+    what: str
+
+    def say(self, text: str) -> None:
+        say(f"{self.what}: {text}")
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        self.say(f"{phase} {done} of {total}")
 
 
 def say(text: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import json
 import math
 import os
@@ -179,10 +178,9 @@ def measure_overhead(folder: Path, repeats: int) -> dict[str, Any]:
             write_atomically(folder / f"plain-{repeat}" / shard_file(index), labeler.shard(spec, index))
             times.append(time.perf_counter())
         alone = steady_seconds(times)
-        times.clear()
-        note = functools.partial(_note, times)
-        relabel(teacher, images, spec, folder / f"ray-{repeat}", workers=1, progress=note)
-        added.append(steady_seconds(times) - alone)
+        noted = Times()
+        relabel(teacher, images, spec, folder / f"ray-{repeat}", workers=1, progress=noted)
+        added.append(steady_seconds(noted.times) - alone)
     bare = bare_seconds_per_view()
     per_shard = statistics.median(added)
     usual = shard_size(60_000, BATCH, CLASSES)
@@ -195,8 +193,17 @@ def measure_overhead(folder: Path, repeats: int) -> dict[str, Any]:
     }
 
 
-def _note(times: list[float], _done: int, _total: int) -> None:
-    times.append(time.perf_counter())
+class Times:
+    """Progress that notes when each shard was done."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def say(self, text: str) -> None:
+        pass
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        self.times.append(time.perf_counter())
 
 
 def steady_seconds(times: list[float]) -> float:

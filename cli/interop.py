@@ -132,7 +132,7 @@ def _import_fkd(source: Path, images: str, out: str, size: int | None, sampler_s
             opened,
             location(out),
             seed=sampler_seed,
-            progress=lambda done, total: reporter.progress("import", done, total),
+            progress=reporter,
         )
         if found.agreement < 10 / opened.num_classes and opened.num_classes > 20:
             reporter.say(

@@ -138,8 +138,7 @@ def relabel(
             folder,
             workers=workers,
             image_memory=memory,
-            progress=lambda done, total: reporter.progress("relabel", done, total),
-            say=reporter.say,
+            progress=reporter,
         )
     document = describe(label_set)
     return Answer(document, facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))

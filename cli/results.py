@@ -11,7 +11,7 @@ from lpqld.byte_sizes import format_bytes, parse_size
 from lpqld.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sweeps.export import How
+    from sweeps.export import ExportOptions
 
 Experiment = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="A sweep's --name (by default the preset's).")]
 
@@ -72,11 +72,11 @@ def export(
     """
     from lpqld.labels import MANIFEST_FILE
     from lpqld.storage import location
-    from sweeps.export import How, choose_points
+    from sweeps.export import ExportOptions, choose_points
     from sweeps.export import export as run
     from sweeps.report import load_result
 
-    how = How(layout, with_images, licence)
+    how = ExportOptions(layout, with_images, licence)
     if (location(experiment) / MANIFEST_FILE).is_file():
         if everything or budget is not None:
             raise ConfigError(f"{experiment} is one label set: --all and --budget choose among those of a sweep")
@@ -106,7 +106,7 @@ def export(
     return Answer(document, "\n".join([*lines, *notes]))
 
 
-def _export_labels(source: str, images: str | None, out: str, export_format: str, how: "How") -> Answer:
+def _export_labels(source: str, images: str | None, out: str, export_format: str, how: "ExportOptions") -> Answer:
     """A label set that is in no sweep."""
     from lpqld.images import ImageSet
     from lpqld.labels import LabelSet

@@ -83,7 +83,7 @@ def study(
     settings = {**parse_settings(set_ or []), **{_SETTING_OF[key]: value for key, value in given.items()}}
     study_config = load_study_config(config, settings)
     with Reporter() as reporter, cluster(address):
-        results = study_recorded(asked, study_config, root, progress=reporter.progress, say=reporter.say)
+        results = study_recorded(asked, study_config, root, progress=reporter)
     folder = root / "studies" / name
     text = f"{markdown(asked, results)}\nfigure: {folder / FIGURE_FILE}"
     return Answer({**document(asked, results), "folder": str(folder)}, text)

@@ -141,7 +141,7 @@ def sweep(
         ),
     )
     with Reporter() as reporter:
-        result = run_sweep(config, root, address=address, say=reporter.say, progress=reporter.progress)
+        result = run_sweep(config, root, address=address, progress=reporter)
     return Answer(result.to_json(), Group(text_table(result), _next_lines(config, result, root)))
 
 
@@ -226,38 +226,42 @@ def plan(
 
 
 def _recover_rows(made: Any) -> dict[str, str]:
-    planned = made.recover
+    planned = made.synthesis
     if planned is None:
         return {}
     unknown = planned.squeeze_hours is None
     images = "of images.real" if unknown else f"of {planned.num_training_images:,} images"
-    hours = "not known without images.real" if unknown else f"{planned.squeeze_hours:.2f} {made.device}-hours"
+    hours = "not known without images.real" if unknown else f"{planned.squeeze_hours:.2f} {made.hours.device}-hours"
     return {
         "squeeze": f"{images}: {format_bytes(planned.statistics_bytes)} of statistics, {hours}",
         "recover": f"{planned.num_batches:,} batches of up to {planned.batch_size}, {planned.iterations:,} iterations: "
-        f"{planned.recover_hours:.2f} {made.device}-hours at {planned.image_rate:,.0f} images/s",
+        f"{planned.recover_hours:.2f} {made.hours.device}-hours at {planned.image_rate:,.0f} images/s",
     }
 
 
 def _plan_text(made: Any) -> Group:
     from lpqld.images import memory_words
 
-    estimated = " (estimated)" if made.image_bytes_are_estimated else ""
+    images = made.images
+    labels = made.labels
+    memory = made.memory
+    hours = made.hours
+    estimated = " (estimated)" if images.image_bytes_are_estimated else ""
     facts = Table(box=None, show_header=False, pad_edge=False)
     rows = {
-        "images": f"{made.num_images:,} of {made.num_classes:,} classes, {made.image_size} px, "
-        f"{format_bytes(made.image_bytes)}{estimated}",
-        "views": f"{made.num_views:,}, {made.views_per_image} per image",
-        "all labels, fp16": f"{format_bytes(made.all_label_bytes)}, {format_bytes(made.bytes_per_label)} a label, "
-        f"{made.labels_to_images:.1f} x the images",
-        "master on disk": f"{format_bytes(made.master_bytes)} in {made.num_masters * made.num_shards:,} shards"
-        + (f" of {made.num_masters} label sets" if made.num_masters > 1 else ""),
-        "decoded images": f"{format_bytes(made.pixel_bytes)}, {memory_words(made.image_memory)}",
-        "memory per relabel worker": format_bytes(made.worker_memory),
+        "images": f"{images.num_images:,} of {images.num_classes:,} classes, {images.image_size} px, "
+        f"{format_bytes(images.image_bytes)}{estimated}",
+        "views": f"{labels.num_views:,}, {labels.views_per_image} per image",
+        "all labels, fp16": f"{format_bytes(labels.all_label_bytes)}, {format_bytes(labels.bytes_per_label)} a label, "
+        f"{labels.labels_to_images:.1f} x the images",
+        "master on disk": f"{format_bytes(labels.master_bytes)} in {labels.num_masters * labels.num_shards:,} shards"
+        + (f" of {labels.num_masters} label sets" if labels.num_masters > 1 else ""),
+        "decoded images": f"{format_bytes(memory.pixel_bytes)}, {memory_words(memory.image_memory)}",
+        "memory per relabel worker": format_bytes(memory.worker_memory),
         **_recover_rows(made),
-        "relabel": f"{made.relabel_hours:.2f} {made.device}-hours at {made.relabel_rate:,.0f} views/s",
-        "students": f"{made.num_trainings} trainings, {made.train_hours:.2f} {made.device}-hours "
-        f"at {made.train_rate:,.0f} views/s",
+        "relabel": f"{hours.relabel_hours:.2f} {hours.device}-hours at {hours.relabel_rate:,.0f} views/s",
+        "students": f"{hours.num_trainings} trainings, {hours.train_hours:.2f} {hours.device}-hours "
+        f"at {hours.train_rate:,.0f} views/s",
     }
     for key, value in rows.items():
         facts.add_row(key, value)

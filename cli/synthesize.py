@@ -77,9 +77,9 @@ def synthesize(
         EXPERIMENT,
         SHEETS_FOLDER,
         STATISTICS_FOLDER,
-        RecoverJob,
+        SynthesisJob,
         open_teacher_for,
-        synthesize_recorded,
+        synthesize_tracked,
     )
     from sweeps.tracking import Experiment
 
@@ -110,13 +110,13 @@ def synthesize(
     kept = location(str(root)) / STATISTICS_FOLDER if statistics is None else location(statistics)
     with Reporter() as reporter, cluster(address, object_store_bytes=object_store_for(opened.held_bytes)):
         reporter.say(f"training images: {len(opened.records)} of {opened.num_classes} classes, {opened.size} px")
-        recovered = synthesize_recorded(
+        recovered = synthesize_tracked(
             Experiment.open(root, EXPERIMENT),
-            RecoverJob(network, opened, recipe, ipc, chosen),
+            SynthesisJob(network, opened, recipe, ipc, chosen),
             folder,
             kept,
             workers=workers,
-            progress=reporter.progress,
+            progress=reporter,
         )
     found = ImageSet.open(recovered.folder)
     last = [losses[-1] for losses in recovered.about["losses"]]

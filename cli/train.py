@@ -143,7 +143,7 @@ def train(
             workers=workers,
             save=None if save is None else save.absolute(),
             compile=compile_,  # type: ignore[arg-type]
-            progress=lambda done, total: reporter.progress("train", done, total),
+            progress=reporter,
         )
     accuracy = Accuracy.of([value.test for value in values])
     chosen_by = [value.validation for value in values if value.validation is not None]
@@ -197,7 +197,7 @@ def fit(
     """
     from lpqld.images import ImageSet
     from lpqld.models import epochs_to_keep
-    from sweeps.jobs import Fit, fit_experts, seed_path
+    from sweeps.jobs import TeacherFit, fit_experts, seed_path
     from sweeps.report import Accuracy
 
     target = out or root / f"teacher-{arch}.safetensors"
@@ -217,9 +217,9 @@ def fit(
             opened,
             test,
             {seed: target} if seeds == 1 else {each: seed_path(target, each) for each in range(seed, seed + seeds)},
-            Fit(arch, epochs, lr, batch_size, kept_at),
+            TeacherFit(arch, epochs, lr, batch_size, kept_at),
             address=address,
-            progress=lambda done, total: reporter.progress("fit", done, total),
+            progress=reporter,
         )
     if seeds > 1:
         accuracy = Accuracy.of([expert.accuracy for expert in experts])

@@ -23,7 +23,7 @@ FORMATS = ("lpqld", "parquet", "fkd")
 
 
 @dataclass(frozen=True)
-class How:
+class ExportOptions:
     """What some formats can do otherwise.
 
     Attributes:
@@ -37,7 +37,7 @@ class How:
     licence: str = "unknown"
 
 
-DEFAULT = How()
+DEFAULT_OPTIONS = ExportOptions()
 
 
 def choose_points(result: SweepResult, budget: int | None, everything: bool) -> list[Point]:
@@ -63,12 +63,12 @@ def export(
     out: str | os.PathLike[str] | RemotePath,
     export_format: str,
     root: Path,
-    how: How = DEFAULT,
+    options: ExportOptions = DEFAULT_OPTIONS,
 ) -> list[Written]:
     """Write label sets: one into `out` itself, a path or a URI, several into one sub-folder each.
 
     Args:
-        how: what some formats can do otherwise.
+        options: what some formats can do otherwise.
 
     Raises:
         ConfigError: `out` is not empty or cannot be written, or the format is unknown or cannot hold the labels.
@@ -90,7 +90,7 @@ def export(
             return open_images(config.images, source=images_source(config, sweep_folder))
 
         origin = Origin(result, point, root / result.experiment / REPORT_FOLDER / FIGURE_FILE)
-        written.append(_write(label_set, images, target, export_format, how, origin))
+        written.append(_write(label_set, images, target, export_format, options, origin))
     return written
 
 
@@ -99,14 +99,14 @@ def export_labels(
     images: Callable[[], ImageSet],
     out: str | os.PathLike[str] | RemotePath,
     export_format: str,
-    how: How = DEFAULT,
+    options: ExportOptions = DEFAULT_OPTIONS,
 ) -> Written:
     """Write a label set that is in no sweep; arguments and errors as in `export`.
 
     Args:
         images: opens those that the labels were made for, where they are needed.
     """
-    return _write(LabelSet.open(source), images, _checked(out, export_format), export_format, how)
+    return _write(LabelSet.open(source), images, _checked(out, export_format), export_format, options)
 
 
 @dataclass(frozen=True)
@@ -132,19 +132,21 @@ def _write(
     images: Callable[[], ImageSet],
     target: Location,
     export_format: str,
-    how: How,
+    options: ExportOptions,
     origin: Origin | None = None,
 ) -> Written:
     label_set.verify()
     if export_format == "lpqld":
         _copy(label_set, target)
     elif export_format == "parquet":
-        write_data_set(label_set, images(), target, origin=origin, with_images=how.with_images, licence=how.licence)
+        write_data_set(
+            label_set, images(), target, origin=origin, with_images=options.with_images, licence=options.licence
+        )
     else:
         labels = label_set.labels
         found = None if labels.spec.table is not None else labels.views_of(images())
         views = found if isinstance(found, Views) else None
-        return Written(target, export_fkd(labels, views, target, how.layout).notes)
+        return Written(target, export_fkd(labels, views, target, options.layout).notes)
     return Written(target)
 
 

@@ -6,12 +6,19 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from lpqld.codecs import Dense
 from lpqld.images import ImageMemory, choose_memory, count_source, free_device_bytes, free_host_bytes
 from lpqld.labels import shard_size
-from lpqld.models import build, choose_device, teacher_files
-from lpqld.training import SoftTargets, Student, kl_divergence
+from lpqld.models import choose_device, teacher_files
 from sweeps.config import SweepConfig
-from sweeps.jobs import RecoverPlan, open_images, plan_recover, seconds_per_call, trajectory
+from sweeps.jobs import (
+    SynthesisPlan,
+    open_images,
+    plan_synthesis,
+    relabelled_views_per_second,
+    trained_views_per_second,
+    trajectory,
+)
 
 _MEASURE_SECONDS = 1.5
 _JPEG_BYTES_PER_PIXEL = 0.3  # ImageNet photos at 224 px, quality 75 or so
@@ -23,7 +30,62 @@ _ID_AND_VALUE_BYTES = 4
 
 
 @dataclass(frozen=True)
-class BudgetPlan:
+class PlannedImages:
+    """The images to be labelled; their bytes are those on disk."""
+
+    num_classes: int
+    num_images: int
+    image_size: int
+    image_bytes: int
+    image_bytes_are_estimated: bool
+
+
+@dataclass(frozen=True)
+class PlannedLabels:
+    """The labels of all views, in bytes on disk.
+
+    `num_masters` counts label sets of all views: one of each epoch of the experts where trials choose that, one of
+    random real images beside distilled ones, none where labels are given. `master_bytes` are of all of them,
+    `num_shards` of each.
+    """
+
+    views_per_image: int
+    num_views: int
+    bytes_per_label: int
+    all_label_bytes: int
+    labels_to_images: float
+    num_masters: int
+    master_bytes: int
+    num_shards: int
+
+
+@dataclass(frozen=True)
+class PlannedMemory:
+    """Bytes in memory.
+
+    `pixel_bytes` are those of the decoded images, `image_memory` is where they would lie on this machine (see
+    `memory.choose_memory`), `worker_memory` what a relabel worker takes beside them.
+    """
+
+    pixel_bytes: int
+    image_memory: ImageMemory
+    worker_memory: int
+
+
+@dataclass(frozen=True)
+class PlannedHours:
+    """Rates in views per second on `device`, times in hours of one such device; `relabel_hours` are of all masters."""
+
+    num_trainings: int
+    device: str
+    relabel_rate: float
+    train_rate: float
+    relabel_hours: float
+    train_hours: float
+
+
+@dataclass(frozen=True)
+class PlannedBudget:
     """What a budget buys: at the smallest and the largest k of the search, the labels kept and their prune ratio."""
 
     budget: int
@@ -36,44 +98,27 @@ class BudgetPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes in bytes, rates in views per second on `device`, times in hours of one such device.
-
-    `num_masters` counts label sets of all views: one of each epoch of the experts where trials choose that, one of
-    random real images beside distilled ones, none where labels are given. `master_bytes` and `relabel_hours` are of all
-    of them, `num_shards` of each. `pixel_bytes` are those of the decoded images, `image_memory` is where they would lie
-    on this machine (see `memory.choose_memory`), `worker_memory` what a relabel worker takes beside them. `recover` is
-    None where images are not recovered.
-    """
+    """A whole sweep; `synthesis` is None where images are not recovered."""
 
     name: str
-    num_classes: int
-    num_images: int
-    image_size: int
-    image_bytes: int
-    image_bytes_are_estimated: bool
-    views_per_image: int
-    num_views: int
-    bytes_per_label: int
-    all_label_bytes: int
-    labels_to_images: float
-    num_masters: int
-    master_bytes: int
-    num_shards: int
-    pixel_bytes: int
-    image_memory: ImageMemory
-    worker_memory: int
-    budgets: tuple[BudgetPlan, ...]
-    num_trainings: int
-    device: str
-    relabel_rate: float
-    train_rate: float
-    relabel_hours: float
-    train_hours: float
-    recover: RecoverPlan | None
+    images: PlannedImages
+    labels: PlannedLabels
+    memory: PlannedMemory
+    budgets: tuple[PlannedBudget, ...]
+    hours: PlannedHours
+    synthesis: SynthesisPlan | None
 
     def to_json(self) -> dict[str, object]:
-        """JSON values."""
-        return asdict(self)
+        """JSON values: the fields of all parts side by side, but for the budgets and `recover`."""
+        return {
+            "name": self.name,
+            **asdict(self.images),
+            **asdict(self.labels),
+            **asdict(self.memory),
+            "budgets": [asdict(budget) for budget in self.budgets],
+            **asdict(self.hours),
+            "recover": None if self.synthesis is None else asdict(self.synthesis),
+        }
 
 
 def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS) -> Plan:
@@ -81,68 +126,67 @@ def make_plan(config: SweepConfig, *, measure_seconds: float = _MEASURE_SECONDS)
 
     Rates are measured on this machine's device with untrained networks for about `measure_seconds` each.
     """
-    estimated = config.images.source is None or config.recovers
     training = count_source(config.images.real) if config.recovers and config.images.real is not None else None
-    if estimated:
-        num_classes = training[0] if training is not None else config.num_classes or 10
-        size, num_images = config.images.size or 32, num_classes * (config.images.ipc or 10)
-        bytes_per_pixel = _PNG_BYTES_PER_PIXEL if config.recovers else _JPEG_BYTES_PER_PIXEL
-        image_bytes = round(num_images * size * size * bytes_per_pixel)
-    else:
-        images = open_images(config.images)
-        num_classes, num_images, size, image_bytes = (
-            images.num_classes,
-            images.num_images,
-            images.size,
-            images.image_bytes,
-        )
-    num_views = num_images * config.views_per_image
-    all_bytes = num_views * num_classes * 2
-    kept = min(config.relabel.k, num_classes) if config.relabel.k else None
-    num_masters, num_members = _masters_and_members(config)
-    master_bytes = num_masters * (all_bytes if kept is None else num_views * kept * _ID_AND_VALUE_BYTES)
-    budgets = tuple(
-        _plan_budget(config, budget, all_bytes, image_bytes, num_images, num_views, num_classes)
-        for budget in config.search.budget_bytes(all_bytes)
-    )
-    device, pixel_bytes = choose_device(), num_images * 3 * size * size
-    relabel_rate, train_rate = _measure(config, num_classes, size, device, measure_seconds)
-    recover = None
+    images = _plan_images(config, None if training is None else training[0])
+    labels = _plan_labels(config, images)
+    budget_bytes = config.search.budget_bytes(labels.all_label_bytes)
+    budgets = tuple(_plan_budget(config, budget, images, labels) for budget in budget_bytes)
+    device = choose_device()
+    hours = _plan_hours(config, images, labels, len(budgets), device, measure_seconds)
+    synthesis = None
     if config.recovers:
-        num_training = None if training is None else training[1]
-        recover = plan_recover(config, num_classes, num_training, size, relabel_rate, device, measure_seconds)
-    baselines = 2 + 2 * len(budgets) if config.confirm.baselines else 0
-    num_trainings = config.search.trials * len(budgets) + config.confirm.seeds * (len(budgets) + baselines)
-    shard_views = shard_size(num_views, config.relabel.batch_size, kept or num_classes, config.relabel.shard_views)
-    return Plan(
-        name=config.name,
-        num_classes=num_classes,
-        num_images=num_images,
-        image_size=size,
-        image_bytes=image_bytes,
-        image_bytes_are_estimated=estimated,
+        synthesis = plan_synthesis(
+            config,
+            images.num_classes,
+            None if training is None else training[1],
+            images.image_size,
+            hours.relabel_rate,
+            device,
+            measure_seconds,
+        )
+    memory = _plan_memory(config, images, labels, device)
+    return Plan(config.name, images, labels, memory, budgets, hours, synthesis)
+
+
+def _plan_images(config: SweepConfig, num_training_classes: int | None) -> PlannedImages:
+    """Of images that are there, else of those that the configuration expects."""
+    if config.images.source is not None and not config.recovers:
+        opened = open_images(config.images)
+        return PlannedImages(opened.num_classes, opened.num_images, opened.size, opened.image_bytes, False)
+    num_classes = num_training_classes if num_training_classes is not None else config.num_classes or 10
+    size = config.images.size or 32
+    num_images = num_classes * (config.images.ipc or 10)
+    bytes_per_pixel = _PNG_BYTES_PER_PIXEL if config.recovers else _JPEG_BYTES_PER_PIXEL
+    return PlannedImages(num_classes, num_images, size, round(num_images * size * size * bytes_per_pixel), True)
+
+
+def _plan_labels(config: SweepConfig, images: PlannedImages) -> PlannedLabels:
+    num_views = images.num_images * config.views_per_image
+    bytes_per_label = round(Dense().bytes_per_view(images.num_classes))
+    all_label_bytes = num_views * bytes_per_label
+    kept_classes = _kept_classes(config, images)
+    num_masters, _ = _masters_and_members(config)
+    label_bytes = bytes_per_label if kept_classes is None else kept_classes * _ID_AND_VALUE_BYTES
+    return PlannedLabels(
         views_per_image=config.views_per_image,
         num_views=num_views,
-        bytes_per_label=num_classes * 2,
-        all_label_bytes=all_bytes,
-        labels_to_images=all_bytes / image_bytes,
+        bytes_per_label=bytes_per_label,
+        all_label_bytes=all_label_bytes,
+        labels_to_images=all_label_bytes / images.image_bytes,
         num_masters=num_masters,
-        master_bytes=master_bytes,
-        num_shards=-(-num_views // shard_views),
-        pixel_bytes=pixel_bytes,
-        image_memory=choose_memory(pixel_bytes, device_bytes=free_device_bytes(device), host_bytes=free_host_bytes()),
-        worker_memory=_WORKING_BYTES
-        + shard_views * (kept * 8 if kept else num_classes * 4)
-        + config.relabel.batch_size * 3 * size * size * 4 * 4,
-        budgets=budgets,
-        num_trainings=num_trainings,
-        device=str(device),
-        relabel_rate=relabel_rate,
-        train_rate=train_rate,
-        relabel_hours=num_masters * num_members * num_views / relabel_rate / 3600,
-        train_hours=num_trainings * num_images * config.student.epochs / train_rate / 3600,
-        recover=recover,
+        master_bytes=num_masters * num_views * label_bytes,
+        num_shards=-(-num_views // _shard_views(config, images, num_views)),
     )
+
+
+def _kept_classes(config: SweepConfig, images: PlannedImages) -> int | None:
+    """k of the master label set; None where it holds all classes."""
+    return min(config.relabel.k, images.num_classes) if config.relabel.k else None
+
+
+def _shard_views(config: SweepConfig, images: PlannedImages, num_views: int) -> int:
+    kept_classes = _kept_classes(config, images) or images.num_classes
+    return shard_size(num_views, config.relabel.batch_size, kept_classes, config.relabel.shard_views)
 
 
 def _masters_and_members(config: SweepConfig) -> tuple[int, int]:
@@ -156,59 +200,69 @@ def _masters_and_members(config: SweepConfig) -> tuple[int, int]:
     return sets, 1 if teacher.source is None else len(teacher_files(teacher.source))
 
 
-def _plan_budget(
-    config: SweepConfig,
-    budget: int,
-    all_bytes: int,
-    image_bytes: int,
-    num_images: int,
-    num_views: int,
-    num_classes: int,
-) -> BudgetPlan:
-    sizes = sorted(min(k, num_classes) for k in config.search.k)
-    ends = (sizes[0], sizes[-1])
-
-    def bytes_per_label(k: int) -> float:
-        id_bits = 0 if k == num_classes else (num_classes - 1).bit_length()
-        return k * (id_bits + _TYPICAL_BITS) / 8 + 1
-
-    per_label = (bytes_per_label(ends[0]), bytes_per_label(ends[1]))
+def _plan_budget(config: SweepConfig, budget: int, images: PlannedImages, labels: PlannedLabels) -> PlannedBudget:
+    k = sorted(min(k, images.num_classes) for k in config.search.k)
+    ends = (k[0], k[-1])
+    fewest_bytes, most_bytes = (_label_bytes(each, images.num_classes) for each in ends)
 
     def prune_ratio(label_bytes: float) -> float:
         affordable = max(0.0, (budget - _FIXED_BYTES) / label_bytes)
-        return 1 - min(affordable, num_views) / num_views
+        return 1 - min(affordable, labels.num_views) / labels.num_views
 
-    return BudgetPlan(
+    return PlannedBudget(
         budget=budget,
-        compression=all_bytes / budget,
-        labels_to_images=budget / image_bytes,
+        compression=labels.all_label_bytes / budget,
+        labels_to_images=budget / images.image_bytes,
         k=ends,
-        bytes_per_label=per_label,
-        prune_ratio=(prune_ratio(per_label[0]), prune_ratio(per_label[1])),
+        bytes_per_label=(fewest_bytes, most_bytes),
+        prune_ratio=(prune_ratio(fewest_bytes), prune_ratio(most_bytes)),
     )
 
 
-def _measure(
-    config: SweepConfig, num_classes: int, size: int, device: torch.device, seconds: float
-) -> tuple[float, float]:
-    """Views per second of the teacher's forward pass and of a student's training step."""
-    teacher_size = config.teacher.input_size or size
-    teacher = build(config.teacher.architecture or "convnet", num_classes).to(device).eval()
-    batch = config.relabel.batch_size
-    views = torch.rand(batch, 3, teacher_size, teacher_size, device=device)
+def _label_bytes(k: int, num_classes: int) -> float:
+    """Of a label with k ids, each in full, k values of `_TYPICAL_BITS` bits, and a byte on top.
 
-    def label() -> None:
-        with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-            teacher(views)
+    Codecs take less (`Codec.bytes_per_view`): what a plan says of a budget, the sweep keeps.
+    """
+    id_bits = 0 if k == num_classes else (num_classes - 1).bit_length()
+    return k * (id_bits + _TYPICAL_BITS) / 8 + 1
 
-    relabel_rate = batch / seconds_per_call(label, device, seconds)
-    recipe = config.student
-    student = Student(recipe, num_classes, seed=0).to(device).train()
-    inputs = torch.rand(recipe.batch_size, 3, size, size, device=device)
-    ids = torch.zeros(recipe.batch_size, 1, dtype=torch.long, device=device)
-    targets = SoftTargets(ids, torch.ones(recipe.batch_size, 1, device=device))
 
-    def step() -> None:
-        kl_divergence(student(inputs), targets, 1.0).backward()
+def _plan_hours(
+    config: SweepConfig,
+    images: PlannedImages,
+    labels: PlannedLabels,
+    num_budgets: int,
+    device: torch.device,
+    measure_seconds: float,
+) -> PlannedHours:
+    shape = images.num_classes, images.image_size
+    relabel_rate = relabelled_views_per_second(config, *shape, device, measure_seconds)
+    train_rate = trained_views_per_second(config.student, *shape, device, measure_seconds)
+    num_masters, num_members = _masters_and_members(config)
+    baselines = 2 + 2 * num_budgets if config.confirm.baselines else 0
+    num_trainings = config.search.trials * num_budgets + config.confirm.seeds * (num_budgets + baselines)
+    return PlannedHours(
+        num_trainings=num_trainings,
+        device=str(device),
+        relabel_rate=relabel_rate,
+        train_rate=train_rate,
+        relabel_hours=num_masters * num_members * labels.num_views / relabel_rate / 3600,
+        train_hours=num_trainings * images.num_images * config.student.epochs / train_rate / 3600,
+    )
 
-    return relabel_rate, recipe.batch_size / seconds_per_call(step, device, seconds)
+
+def _plan_memory(
+    config: SweepConfig, images: PlannedImages, labels: PlannedLabels, device: torch.device
+) -> PlannedMemory:
+    kept_classes = _kept_classes(config, images)
+    pixels = 3 * images.image_size * images.image_size
+    pixel_bytes = images.num_images * pixels
+    label_bytes = kept_classes * 8 if kept_classes else images.num_classes * 4
+    return PlannedMemory(
+        pixel_bytes=pixel_bytes,
+        image_memory=choose_memory(pixel_bytes, device_bytes=free_device_bytes(device), host_bytes=free_host_bytes()),
+        worker_memory=_WORKING_BYTES
+        + _shard_views(config, images, labels.num_views) * label_bytes
+        + config.relabel.batch_size * pixels * 4 * 4,
+    )

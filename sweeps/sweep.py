@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from lpqld.byte_sizes import format_bytes
 from lpqld.images import ImageSet
 from lpqld.models import Teacher, accuracy, build, choose_device
+from lpqld.progress import SILENT, Progress
 from lpqld.storage import canonical_json, fingerprint, write_atomically
 from sweeps.cluster import cluster, trial_resources
 from sweeps.config import SweepConfig
@@ -54,17 +54,13 @@ from sweeps.tracking import Experiment, Tracker
 
 _PACKAGES = ("lpqld", "torch", "timm", "ray", "mlflow", "optuna", "pyarrow", "numpy")
 
-Say = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
-
 
 def run_sweep(
     config: SweepConfig,
     root: Path,
     *,
     address: str | None = None,
-    say: Say = lambda text: None,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = SILENT,
 ) -> SweepResult:
     """Run a sweep to its end, or go on with one that was interrupted.
 
@@ -73,8 +69,7 @@ def run_sweep(
         root: a local folder: results go to `root/<name>`; label sets that sweeps may share to `root/labels`, or where
             `relabel.folder` says.
         address: of a Ray cluster; default a local one.
-        say: told, in a sentence, what happens.
-        progress: called with a phase, how much of it is done, and how much there is.
+        progress: told what happens, and how much of each phase is done.
 
     Raises:
         ConfigError: data is missing, a budget is impossible, or the root is another configuration's or unwritable.
@@ -83,19 +78,15 @@ def run_sweep(
     config.require_data()
     folder = root / config.name
     with claimed(folder, config):
-        return _run(config, root, folder, address, say, progress)
+        return _run(config, root, folder, address, progress)
 
 
-def _run(
-    config: SweepConfig, root: Path, folder: Path, address: str | None, say: Say, progress: Progress
-) -> SweepResult:
+def _run(config: SweepConfig, root: Path, folder: Path, address: str | None, progress: Progress) -> SweepResult:
     clock, device = Clock(folder / SECONDS_FILE), choose_device()
 
     @functools.cache
     def teacher_for(class_names: tuple[str, ...]) -> Teacher:
-        return fit_or_open_teacher(
-            config, class_names, folder, device, lambda epoch: progress("teacher", epoch.epoch, epoch.num_epochs)
-        )
+        return fit_or_open_teacher(config, class_names, folder, device, progress)
 
     with clock.phase("images"):
         images = make_images(config, root, folder, teacher_for, address=address, progress=progress)
@@ -103,7 +94,7 @@ def _run(
         check_classes(images, evaluation)
         with torch.device("meta"):  # an unknown student is refused now, not by every trial
             build(config.student.architecture, images.num_classes)
-        say(
+        progress.say(
             f"images: {images.num_images} of {images.num_classes} classes, {images.size} px, "
             f"{format_bytes(images.image_bytes)}"
         )
@@ -115,18 +106,16 @@ def _run(
             about_teacher = {
                 "accuracy": teacher_accuracy, **teacher.spec.to_json(), "fingerprint": teacher.fingerprint
             }  # fmt: skip
-            say(f"teacher: {teacher.spec.architecture}, test accuracy {teacher_accuracy:.2%}")
+            progress.say(f"teacher: {teacher.spec.architecture}, test accuracy {teacher_accuracy:.2%}")
     with cluster(address, object_store_bytes=object_store_bytes(config, images, evaluation)):
         wanted = trial_resources(config.resources, config.student, images)
         with clock.phase("relabel"):
-            master = make_master(
-                config, teacher, images, root, device, lambda done, total: progress("relabel", done, total), say
-            )
-            by_epoch = masters_by_epoch(config, images, root, device, progress, say)
+            master = make_master(config, teacher, images, root, device, progress)
+            by_epoch = masters_by_epoch(config, images, root, device, progress)
             images = master.label_set.images_of(images)
             about_teacher = about_teacher or {"accuracy": None, **master.spec.teacher.to_json()}
             size, where = format_bytes(master.label_set.num_bytes["total"]), master.label_set.folder
-            say(f"labels: {master.spec.num_views} of {master.label_set.spec.num_views} views, {size}, {where}")
+            progress.say(f"labels: {master.spec.num_views} of {master.label_set.spec.num_views} views, {size}, {where}")
             # From here on all processes, this one too, read what trials need in the object store: one copy a node.
             data = ray.put(shared_of(config, images, evaluation, master, by_epoch, teacher, root, device).prepared())
             shared: Shared = ray.get(data)
@@ -250,7 +239,7 @@ class _Counter:
     def start(self, phase: str, total: int) -> None:
         """A new phase with `total` results to come."""
         self._phase, self._done, self._total = phase, 0, total
-        self._progress(phase, 0, total)
+        self._progress.progress(phase, 0, total)
 
     def add(self, result: TrialResult) -> None:
         """One more result."""
@@ -271,4 +260,4 @@ class _Counter:
             metrics,
             tags={"lpqld.kind": result.choice.kind, "lpqld.stopped_early": str(not result.finished)},
         )
-        self._progress(self._phase, self._done, self._total)
+        self._progress.progress(self._phase, self._done, self._total)

@@ -50,7 +50,10 @@ ROOMS = {
     },
 }
 # Modules beside the rooms: the library's are for all, the platform's doors are above its rooms.
-BESIDE = {"lpqld": {"_lazy", "_malloc", "_numba", "byte_sizes", "counter_random", "errors", "version"}, "sweeps": set()}
+BESIDE = {
+    "lpqld": {"_lazy", "_malloc", "_numba", "byte_sizes", "counter_random", "errors", "progress", "version"},
+    "sweeps": set(),
+}
 DOORS = {"sweep", "plan", "export"}
 
 # Imports every module while it watches what our own code does meanwhile.

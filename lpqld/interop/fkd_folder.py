@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,6 @@ from lpqld.views import CropUnit, ViewTable
 BATCH_INDICES, EPOCH_INDICES = "sampler_indices_batch.json", "sampler_indices_epoch.json"
 SAMPLER_SEED = 42  # what SRe2L and its descendants seed the sampler with
 _MOST_JSON_BYTES = 2**31
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

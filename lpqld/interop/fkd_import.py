@@ -15,7 +15,7 @@ from lpqld.codecs import Dense, Logits, TopK, dense_ids
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageSet
 from lpqld.interop.fkd_batch import FkdBatch
-from lpqld.interop.fkd_folder import SAMPLER_SEED, FkdFolder, Progress, view_table
+from lpqld.interop.fkd_folder import SAMPLER_SEED, FkdFolder, view_table
 from lpqld.labels import (
     MANIFEST_FILE,
     SHARD_SUFFIX,
@@ -30,6 +30,7 @@ from lpqld.labels import (
     shard_file,
     shard_size,
 )
+from lpqld.progress import SILENT, Progress
 from lpqld.storage import TEMPORARY_SUFFIX, Location, write_atomically
 from lpqld.views import VIEWS_FILE, ViewRule, ViewTable
 
@@ -61,7 +62,7 @@ def import_fkd(
     *,
     seed: int = SAMPLER_SEED,
     teacher: TeacherRef = UNKNOWN_TEACHER,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> Imported:
     """Read a label folder of SRe2L, CDA, LPLD, LPQLD and the like; nothing in it is executed.
 
@@ -73,7 +74,7 @@ def import_fkd(
         out: a new or empty folder.
         seed: of the sampler, where the folder does not say the order.
         teacher: that made the labels, where it is known.
-        progress: called with batches done, and how many there are.
+        progress: told of batches done.
 
     Raises:
         DataError: naming the file that is missing, damaged, harmful or of other images.
@@ -128,7 +129,7 @@ class _Kept:
             if self.ids is not None:
                 self.ids[start : start + len(batch)] = batch.ids
             start += len(batch)
-            progress(number + 1, total)
+            progress.progress("import", number + 1, total)
             yield batch
 
     def _make_room(self, batch: FkdBatch) -> None:

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
         num_cpus,
         num_gpus,
         object_store_for,
-        result_of,
         use_assigned_resources,
     )
-    from sweeps.cluster.file_jobs import FileMaker, Progress, make_files
+    from sweeps.cluster.file_jobs import FileMaker, NumberedFiles, make_files
     from sweeps.cluster.folder_claim import claim
     from sweeps.cluster.resources import TrialResources, node_resources, trial_resources
     from sweeps.cluster.retries import begin, retried, write_retried
     from sweeps.cluster.shard_pool import Answer, pool_for, run_shards
+    from sweeps.cluster.task_results import as_completed, result_of
 
 __getattr__, __dir__, __all__ = lazily(__name__, __file__)

@@ -8,14 +8,12 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayTaskError
 
 from lpqld._malloc import keep_freed_memory
-from lpqld.errors import ConfigError, LpqldError
+from lpqld.errors import ConfigError
 
 SMALLEST_OBJECT_STORE = 512 * 1024**2
 _CONNECT_SECONDS = 10.0
@@ -54,14 +52,6 @@ def cluster(address: str | None, *, object_store_bytes: int = SMALLEST_OBJECT_ST
         yield
     finally:
         ray.shutdown()
-
-
-def result_of(reference: Any) -> Any:
-    """`ray.get` of a task; an error of ours that it raised is raised as itself, without a worker's traceback."""
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, LpqldError) else error) from None
 
 
 def _check_answers(address: str) -> None:

@@ -125,5 +125,5 @@ def _gpu_bytes() -> int | None:
     if not ready:
         ray.cancel(answer, force=True)
         return None
-    found: int | None = ray.get(answer)
-    return found
+    num_bytes: int | None = ray.get(answer)
+    return num_bytes

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from lpqld._lazy import lazily
 
 if TYPE_CHECKING:
-    from sweeps.jobs.fit_teachers import Fit, Trajectory, fit_experts, seed_path, trajectory
+    from sweeps.jobs.expert_files import Trajectory, trajectory
+    from sweeps.jobs.fit_teachers import TeacherFit, fit_experts, seed_path
     from sweeps.jobs.inputs import (
         Evaluation,
         check_classes,
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
         open_teacher_for,
     )
     from sweeps.jobs.master_labels import LABELS_FOLDER, Master, make_master
-    from sweeps.jobs.recover import SHEETS_FOLDER, synthesize
-    from sweeps.jobs.recover_plan import RecoverPlan, plan_recover
-    from sweeps.jobs.recover_spec import RecoverJob
-    from sweeps.jobs.recover_tracked import EXPERIMENT, synthesize_recorded
     from sweeps.jobs.relabel_shards import relabel
     from sweeps.jobs.students import train_students
     from sweeps.jobs.sweep_images import STATISTICS_FOLDER, images_source, make_images
-    from sweeps.jobs.timing import seconds_per_call
+    from sweeps.jobs.synthesis import SHEETS_FOLDER, synthesize
+    from sweeps.jobs.synthesis_plan import SynthesisPlan, plan_synthesis
+    from sweeps.jobs.synthesis_spec import SynthesisJob
+    from sweeps.jobs.synthesis_tracked import EXPERIMENT, synthesize_tracked
+    from sweeps.jobs.timing import relabelled_views_per_second, trained_views_per_second
 
 __getattr__, __dir__, __all__ = lazily(__name__, __file__)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,18 @@ import ray
 import torch
 from torch import nn
 
-from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
-from lpqld.models import TeacherSpec, accuracy, choose_device, fit_teacher, load_teacher, save_teacher, teacher_files
-from lpqld.storage import canonical_json, fingerprint, kept_json, write_atomically
-from sweeps.cluster import cluster, num_gpus, result_of, use_assigned_resources
+from lpqld.models import TeacherSpec, accuracy, choose_device, fit_teacher, load_teacher, save_teacher
+from lpqld.progress import SILENT, Progress
+from lpqld.storage import canonical_json, fingerprint, write_atomically
+from sweeps.cluster import as_completed, cluster, num_gpus, use_assigned_resources
+from sweeps.jobs.expert_files import about_path, checkpoint_path, checkpoints_of, read_about
 
-_STATE_SUFFIX, _ABOUT_SUFFIX = ".checkpoint", ".json"
-Trajectory = Mapping[int, Sequence[Path]]
-_EPOCH = re.compile(r"-epoch(\d+)$")
+_STATE_SUFFIX = ".checkpoint"
 
 
 @dataclass(frozen=True)
-class Fit:
+class TeacherFit:
     """How teachers are fitted; see `lpqld.models.fit.fit_teacher`.
 
     Attributes:
@@ -49,47 +47,6 @@ class FittedTeacher:
     checkpoints: tuple[str, ...]
 
 
-def checkpoint_path(path: Path, epoch: int) -> Path:
-    """Where the checkpoint of an epoch lies, beside the teacher."""
-    return path.with_name(f"{path.stem}-epoch{epoch}{path.suffix}")
-
-
-def epoch_of(path: Path) -> int | None:
-    """The epoch in a checkpoint's name; None of a finished teacher."""
-    match = _EPOCH.search(path.stem)
-    return None if match is None else int(match[1])
-
-
-def checkpoints_of(path: Path) -> dict[int, Path]:
-    """The checkpoints beside a teacher, by epoch."""
-    found = {epoch_of(file): file for file in path.parent.glob(f"{glob.escape(path.stem)}-epoch*{path.suffix}")}
-    return {epoch: file for epoch, file in found.items() if epoch and file == checkpoint_path(path, epoch)}
-
-
-def trajectory(source: str | Sequence[Path]) -> Trajectory:
-    """Checkpoints by epoch, one an expert, of finished teachers: those given, or those that a pattern names.
-
-    Raises:
-        ConfigError: there are none, their epochs differ, or one was interrupted.
-    """
-    files = teacher_files(source) if isinstance(source, str) else source
-    experts = [path for path in files if epoch_of(path) is None]
-    for path in experts:
-        about = _read(path.with_suffix(_ABOUT_SUFFIX))
-        if about is not None and "checkpoints" not in about:
-            # Some of its checkpoints may be of the fit before.
-            raise ConfigError(f"{path}: its fit was interrupted; the same command goes on from where it was")
-    by_expert = [checkpoints_of(path) for path in experts]
-    if not experts or not by_expert[0] or any(found.keys() != by_expert[0].keys() for found in by_expert):
-        epochs = "; ".join(f"{path.name} has {sorted(found)}" for path, found in zip(experts, by_expert, strict=True))
-        named = source if isinstance(source, str) else ", ".join(map(str, source))
-        raise ConfigError(
-            f"no experts at {named}: expected teachers with checkpoints of the same epochs beside them, as"
-            f" `lpqld teacher fit --keep-at log:8` writes them ({epochs or 'none found'})"
-        )
-    return {epoch: [found[epoch] for found in by_expert] for epoch in sorted(by_expert[0])}
-
-
 def seed_path(path: Path, seed: int) -> Path:
     """Where the teacher of a seed lies, where there are several."""
     return path.with_name(f"{path.stem}-seed{seed}{path.suffix}")
@@ -99,10 +56,11 @@ def fit_experts(
     images: ImageSet,
     test: ImageSet,
     paths: Mapping[int, Path],
-    fit: Fit,
+    fit: TeacherFit,
     *,
     address: str | None = None,
-    progress: Callable[[int, int], None],
+    progress: Progress = SILENT,
+    phase: str = "fit",
 ) -> list[FittedTeacher]:
     """Fit a teacher for every seed of `paths` and write it there, and its checkpoints beside it, instead of others.
 
@@ -116,91 +74,83 @@ def fit_experts(
         paths: safetensors files, by seed.
         fit: how.
         address: of a Ray cluster.
-        progress: called with epochs done and in all where one is fitted here, else with teachers done and in all.
+        progress: told of epochs where one is fitted here, else of teachers.
+        phase: what `progress` calls them.
     """
     if len(paths) == 1 and address is None:
         ((seed, path),) = paths.items()
-        return [_fit(images, test, path.absolute(), fit, seed, choose_device(), progress)]
+        return [_Expert(path.absolute(), fit, seed, choose_device()).fitted(images, test, progress, phase)]
     with cluster(address):
         task = ray.remote(_fit_assigned).options(num_cpus=1, num_gpus=1 if num_gpus() else 0)
         shared = ray.put(images), ray.put(test)
-        running = {task.remote(*shared, path.absolute(), fit, seed): seed for seed, path in paths.items()}
-        found: dict[int, FittedTeacher] = {}
-        while running:
-            (done,), _ = ray.wait(list(running))
-            found[running.pop(done)] = result_of(done)
-            progress(len(found), len(paths))
-    return [found[seed] for seed in paths]
+        seeds = {task.remote(*shared, path.absolute(), fit, seed): seed for seed, path in paths.items()}
+        fitted: dict[int, FittedTeacher] = {}
+        for reference, teacher in as_completed(seeds):
+            fitted[seeds[reference]] = teacher
+            progress.progress(phase, len(fitted), len(paths))
+    return [fitted[seed] for seed in paths]
 
 
-def _fit_assigned(images: ImageSet, test: ImageSet, path: Path, fit: Fit, seed: int) -> FittedTeacher:
-    return _fit(images, test, path, fit, seed, use_assigned_resources(cpus=1), lambda done, total: None)
+def _fit_assigned(images: ImageSet, test: ImageSet, path: Path, fit: TeacherFit, seed: int) -> FittedTeacher:
+    return _Expert(path, fit, seed, use_assigned_resources(cpus=1)).fitted(images, test)
 
 
-def _fit(
-    images: ImageSet,
-    test: ImageSet,
-    path: Path,
-    fit: Fit,
-    seed: int,
-    device: torch.device,
-    progress: Callable[[int, int], None],
-) -> FittedTeacher:
-    about = path.with_suffix(_ABOUT_SUFFIX)
-    identity = fingerprint(canonical_json([images.fingerprint, asdict(fit), seed]))
-    checkpoints = [checkpoint_path(path, epoch) for epoch in fit.keep_at]
-    known = _read(about) or {}
-    finished = known.get("identity") == identity and "checkpoints" in known
-    if not (finished and all(file.is_file() for file in (path, *checkpoints))):
-        _fit_anew(images, path, fit, seed, device, progress, identity)
-        for stale in set(checkpoints_of(path).values()) - set(checkpoints):
-            stale.unlink()  # of another fit
-    elif known.get("test") == test.fingerprint:
-        return FittedTeacher(str(path), known["accuracy"], tuple(map(str, checkpoints)))
-    teacher = load_teacher(path, image_class_names=images.class_names).to(device)
-    found = FittedTeacher(str(path), accuracy(teacher, test, device=device), tuple(map(str, checkpoints)))
-    told = {"identity": identity, "test": test.fingerprint, **asdict(found)}
-    write_atomically(about, json.dumps(told).encode())
-    return found
+@dataclass(frozen=True)
+class _Expert:
+    """One teacher to be fitted on a device."""
 
+    path: Path
+    fit: TeacherFit
+    seed: int
+    device: torch.device
 
-def _fit_anew(
-    images: ImageSet,
-    path: Path,
-    fit: Fit,
-    seed: int,
-    device: torch.device,
-    progress: Callable[[int, int], None],
-    identity: str,
-) -> None:
-    def begin() -> None:
-        """From here on, what lies there is of no finished fit."""
-        write_atomically(path.with_suffix(_ABOUT_SUFFIX), json.dumps({"identity": identity}).encode())
+    def fitted(
+        self, images: ImageSet, test: ImageSet, progress: Progress = SILENT, phase: str = "fit"
+    ) -> FittedTeacher:
+        """The teacher as it is there already, or fitted now; measured unless it was, on the same images."""
+        identity = fingerprint(canonical_json([images.fingerprint, asdict(self.fit), self.seed]))
+        checkpoints = [checkpoint_path(self.path, epoch) for epoch in self.fit.keep_at]
+        about = read_about(self.path) or {}
+        is_finished = about.get("identity") == identity and "checkpoints" in about
+        if not (is_finished and all(file.is_file() for file in (self.path, *checkpoints))):
+            self._fit(images, identity, progress, phase)
+            for stale in set(checkpoints_of(self.path).values()) - set(checkpoints):
+                stale.unlink()  # of another fit
+        elif about.get("test") == test.fingerprint:
+            return FittedTeacher(str(self.path), about["accuracy"], tuple(map(str, checkpoints)))
+        teacher = load_teacher(self.path, image_class_names=images.class_names).to(self.device)
+        measured = FittedTeacher(
+            str(self.path), accuracy(teacher, test, device=self.device), tuple(map(str, checkpoints))
+        )
+        self._write_about({"identity": identity, "test": test.fingerprint, **asdict(measured)})
+        return measured
 
-    def keep(epoch: int, model: nn.Module, spec: TeacherSpec) -> None:
+    def _fit(self, images: ImageSet, identity: str, progress: Progress, phase: str) -> None:
+        def begin() -> None:
+            """From here on, what lies there is of no finished fit."""
+            self._write_about({"identity": identity})
+
+        def keep(epoch: int, model: nn.Module, spec: TeacherSpec) -> None:
+            begin()
+            save_teacher(checkpoint_path(self.path, epoch), model, spec)
+
+        model, spec = fit_teacher(
+            images,
+            architecture=self.fit.architecture,
+            epochs=self.fit.epochs,
+            seed=self.seed,
+            lr=self.fit.lr,
+            batch_size=self.fit.batch_size,
+            device=self.device,
+            keep_at=self.fit.keep_at,
+            keep=keep,
+            checkpoint=self.path.with_name(f".{self.path.stem}.{identity[:8]}{_STATE_SUFFIX}"),
+            on_epoch=lambda epoch: progress.progress(phase, epoch.epoch, epoch.num_epochs),
+        )
         begin()
-        save_teacher(checkpoint_path(path, epoch), model, spec)
+        save_teacher(self.path, model, spec)
+        for stale in self.path.parent.glob(f".{glob.escape(self.path.stem)}.*{_STATE_SUFFIX}"):
+            stale.unlink()  # of a fit that was interrupted and never went on
 
-    model, spec = fit_teacher(
-        images,
-        architecture=fit.architecture,
-        epochs=fit.epochs,
-        seed=seed,
-        lr=fit.lr,
-        batch_size=fit.batch_size,
-        device=device,
-        keep_at=fit.keep_at,
-        keep=keep,
-        checkpoint=path.with_name(f".{path.stem}.{identity[:8]}{_STATE_SUFFIX}"),
-        on_epoch=lambda epoch: progress(epoch.epoch, epoch.num_epochs),
-    )
-    begin()
-    save_teacher(path, model, spec)
-    for stale in path.parent.glob(f".{glob.escape(path.stem)}.*{_STATE_SUFFIX}"):
-        stale.unlink()  # of a fit that was interrupted and never went on
-
-
-def _read(about: Path) -> dict[str, Any] | None:
-    """What a fit has written of itself; None where there is none, or something else of that name."""
-    document = kept_json(about)
-    return document if document is not None and "identity" in document else None
+    def _write_about(self, document: dict[str, Any]) -> None:
+        write_atomically(about_path(self.path), json.dumps(document).encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import torch
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageMemory, ImageSet
-from lpqld.models import FitEpoch, Teacher, fit_teacher, load_teachers, save_teacher
+from lpqld.models import Teacher, fit_teacher, load_teachers, save_teacher
+from lpqld.progress import Progress
 from lpqld.storage import canonical_json, write_atomically
 from sweeps.config import EvalConfig, ImagesConfig, SweepConfig, TeacherConfig
-from sweeps.jobs.fit_teachers import trajectory
+from sweeps.jobs.expert_files import trajectory
 
 _HALF = 0.5
 TEACHER_FILE, _FITTED_TO_FILE = "teacher.safetensors", "teacher.json"
@@ -106,7 +107,7 @@ def fit_or_open_teacher(
     class_names: tuple[str, ...],
     folder: Path,
     device: torch.device,
-    on_epoch: Callable[[FitEpoch], None],
+    progress: Progress,
 ) -> Teacher:
     """The sweep's teacher of some classes: the checkpoint that is given, or one fitted once and kept in `folder`.
 
@@ -127,7 +128,7 @@ def fit_or_open_teacher(
             epochs=teacher.fit_epochs,
             seed=config.seed,
             device=device,
-            on_epoch=on_epoch,
+            on_epoch=lambda epoch: progress.progress("teacher", epoch.epoch, epoch.num_epochs),
         )
         save_teacher(path, model, spec)
         write_atomically(about, fitted_to)
@@ -140,9 +141,9 @@ def check_classes(images: ImageSet, evaluation: Evaluation) -> None:
     Raises:
         DataError: naming the set and how many classes it has.
     """
-    for what, found in (("validation", evaluation.validation), ("test", evaluation.test)):
-        present = len(torch.unique(found.labels))
+    for what, split in (("validation", evaluation.validation), ("test", evaluation.test)):
+        present = len(torch.unique(split.labels))
         if present < images.num_classes:
             raise DataError(
-                f"{found.source}: {present} of the {images.num_classes} classes are in the {what} set; all are needed"
+                f"{split.source}: {present} of the {images.num_classes} classes are in the {what} set; all are needed"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lpqld.errors import LpqldError
 from lpqld.images import ImageSet
 from lpqld.labels import MANIFEST_FILE, Labels, LabelSet, LabelSpec, ShardLabels, specify
 from lpqld.models import Teacher
+from lpqld.progress import SILENT, Progress
 from lpqld.storage import Location, fingerprint, location
 from sweeps.config import SweepConfig
 from sweeps.jobs.relabel_shards import relabel
@@ -39,9 +40,9 @@ class Master:
     def _first_shards(self) -> Iterator[ShardLabels]:
         left = self.spec.num_views
         for shard in self.label_set.shards():
-            some = slice(0, min(left, len(shard.logits.values)))
-            yield ShardLabels(shard.logits.take(some), None if shard.numbers is None else shard.numbers[some])
-            left -= some.stop
+            needed = slice(0, min(left, len(shard.logits.values)))
+            yield ShardLabels(shard.logits.take(needed), None if shard.numbers is None else shard.numbers[needed])
+            left -= needed.stop
             if not left:
                 return
 
@@ -52,8 +53,8 @@ def make_master(
     images: ImageSet,
     root: Path,
     device: torch.device,
-    progress: Callable[[int, int], None],
-    say: Callable[[str], None] = lambda text: None,
+    progress: Progress = SILENT,
+    phase: str = "relabel",
 ) -> Master:
     """Relabel on the connected Ray cluster, unless a set with these images, teacher and views is found, or is named.
 
@@ -66,7 +67,7 @@ def make_master(
     if config.relabel.labels is not None:
         named = LabelSet.open(config.relabel.labels)
         named.images_of(images)
-        progress(named.spec.num_shards, named.spec.num_shards)
+        progress.progress(phase, named.spec.num_shards, named.spec.num_shards)
         return Master(named.spec, named)
     assert teacher is not None, "require_data comes first"
     spec = specify(
@@ -82,7 +83,7 @@ def make_master(
         shard_views=config.relabel.shard_views,
     )
     folder = root / LABELS_FOLDER if config.relabel.folder is None else location(config.relabel.folder)
-    label_set = _found(spec, folder)
+    label_set = _finished_set(spec, folder)
     if label_set is None:
         label_set = relabel(
             teacher,
@@ -91,14 +92,14 @@ def make_master(
             folder / spec.fingerprint[:16],
             workers=config.relabel.workers,
             progress=progress,
-            say=say,
+            phase=phase,
         )
     else:
-        progress(spec.num_shards, spec.num_shards)
+        progress.progress(phase, spec.num_shards, spec.num_shards)
     return Master(spec, label_set)
 
 
-def _found(spec: LabelSpec, folder: Location) -> LabelSet | None:
+def _finished_set(spec: LabelSpec, folder: Location) -> LabelSet | None:
     """The smallest finished label set in `folder` that begins with the labels of `spec`."""
     candidates = []
     for path in folder.glob(f"*/{MANIFEST_FILE}"):
@@ -108,7 +109,7 @@ def _found(spec: LabelSpec, folder: Location) -> LabelSet | None:
             continue
         if label_set.spec.num_views >= spec.num_views and _but_for_views(label_set.spec) == _but_for_views(spec):
             candidates.append(label_set)
-    return min(candidates, key=lambda found: (found.spec.num_views, str(found.folder)), default=None)
+    return min(candidates, key=lambda each: (each.spec.num_views, str(each.folder)), default=None)
 
 
 def _but_for_views(spec: LabelSpec) -> dict[str, Any]:

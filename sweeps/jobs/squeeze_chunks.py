@@ -5,7 +5,9 @@ They are found again by the fingerprint of teacher and images.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
 
 import ray
 import torch
@@ -13,36 +15,34 @@ import torch
 from lpqld.distill import StatisticsFolder, chunk_classes, num_chunks, squeeze, statistics_file, statistics_to_bytes
 from lpqld.images import TrainingImages
 from lpqld.models import Teacher
+from lpqld.progress import SILENT, Progress
 from lpqld.storage import Location, canonical_json, fingerprint
-from sweeps.cluster import Answer, FileMaker, Progress, make_files, use_assigned_resources
+from sweeps.cluster import Answer, NumberedFiles, make_files
 
 _SQUEEZE_BATCH = 100
 _VERSION = 1
 
 
-class _Squeezer(FileMaker):
-    """An actor: a teacher that sees the images of a chunk of classes."""
+@dataclass(frozen=True)
+class _ChunkMaker:
+    """Shows a teacher the images of a chunk of classes; both are in the object store, the images by chunk."""
 
-    doing = "squeezing"
+    doing: ClassVar[str] = "squeezing"
 
-    def __init__(self, teacher: Any, chunks: dict[int, Any], folder: Location, identity: str, tries: Any) -> None:
-        super().__init__(folder, tries)
-        self._teacher, self._chunks, self._identity = teacher, chunks, identity
-        self._loaded: tuple[Teacher, torch.device] | None = None
+    teacher: Any
+    chunks: dict[int, Any]
+    identity: str
 
-    def name(self, index: int) -> str:
-        return statistics_file(index)
+    def load(self, device: torch.device) -> tuple[Teacher, torch.device]:
+        teacher: Teacher = ray.get(self.teacher)
+        return teacher.to(device).to(memory_format=torch.channels_last).eval(), device
 
-    def make(self, index: int) -> tuple[bytes, Answer]:
-        if self._loaded is None:
-            device = use_assigned_resources(cpus=1)
-            teacher = ray.get(self._teacher)
-            self._loaded = teacher.to(device).to(memory_format=torch.channels_last).eval(), device
-        teacher, device = self._loaded
-        images: TrainingImages = ray.get(self._chunks[index])
+    def make(self, loaded: tuple[Teacher, torch.device], index: int) -> tuple[bytes, Answer]:
+        teacher, device = loaded
+        images: TrainingImages = ray.get(self.chunks[index])
         class_ids = chunk_classes(images.num_classes, index)
         sums = squeeze(teacher, images.batches(_SQUEEZE_BATCH), class_ids.tolist(), device)
-        return statistics_to_bytes(sums.statistics(), self._identity), {}
+        return statistics_to_bytes(sums.statistics(), self.identity), {}
 
 
 def squeeze_classes(
@@ -51,7 +51,7 @@ def squeeze_classes(
     root: Location,
     *,
     workers: int | None = None,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = SILENT,
 ) -> StatisticsFolder:
     """The statistics of every class, in a folder of `root`; made where there are none of this teacher and images.
 
@@ -61,12 +61,20 @@ def squeeze_classes(
     """
     identity = fingerprint(canonical_json(["squeeze", _VERSION, teacher.fingerprint, images.fingerprint]))
     statistics = StatisticsFolder((root / identity[:16]).absolute(), images.num_classes, identity)
-    total = num_chunks(images.num_classes)
-    pending = [index for index in range(total) if not statistics.path(index).is_file()]
-    for index in sorted(set(range(total)) - set(pending)):
-        statistics.read_chunk(index)  # a damaged one is refused now
-    # A worker holds the records of one chunk only.
-    chunks = {index: ray.put(images.of_classes(chunk_classes(images.num_classes, index))) for index in pending}
-    arguments = {"teacher": ray.put(teacher.cpu()), "chunks": chunks, "identity": identity}
-    make_files(_Squeezer, arguments, statistics.folder, pending, total, "squeeze", workers, progress)
+
+    def maker_for(missing: list[int]) -> _ChunkMaker:
+        # A worker holds the records of one chunk only.
+        chunks = {index: ray.put(images.of_classes(chunk_classes(images.num_classes, index))) for index in missing}
+        return _ChunkMaker(ray.put(teacher.cpu()), chunks, identity)
+
+    files = NumberedFiles(
+        statistics.folder, num_chunks(images.num_classes), statistics_file, partial(_check_chunk, statistics)
+    )
+    make_files(files, maker_for, phase="squeeze", workers=workers, progress=progress)
     return statistics
+
+
+def _check_chunk(statistics: StatisticsFolder, index: int, _path: Location) -> Answer:
+    """Refuse a damaged file now, not when images are to be recovered from it."""
+    statistics.read_chunk(index)
+    return {}

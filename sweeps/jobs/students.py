@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from lpqld.errors import ConfigError, LpqldError
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.models import MODEL_FILE, TeacherSpec, accuracy, save_model
+from lpqld.progress import Progress
 from lpqld.storage import canonical_json, fingerprint, kept_json, write_atomically
 from lpqld.training import ALONE, Compile, Ranks, Recipe, Student, ViewDataset, train
-from sweeps.cluster import num_cpus, num_gpus, result_of, use_assigned_resources
+from sweeps.cluster import as_completed, num_cpus, num_gpus, result_of, use_assigned_resources
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def train_students(
     workers: int = 1,
     compile: Compile = "auto",  # noqa: A002
     save: Path | None = None,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> list[StudentAccuracy]:
     """Accuracies, one a seed, of students trained on the connected Ray cluster.
 
@@ -120,47 +121,72 @@ def train_students(
         workers: processes that train each student together, a CPU or a GPU each; 1 trains several students at once.
         compile: see `lpqld.training.train`.
         save: a folder for the students, `seed-1` and so on (`model_files.save_model`).
-        progress: called with the numbers of seeds done and in all.
+        progress: told of seeds done.
 
     Raises:
         ConfigError: the cluster is smaller than `workers`.
         LpqldError: a worker died again and again.
     """
-    sets = [evaluation] if validation is None else [evaluation, validation]
-    prints = [images.fingerprint, *(each.fingerprint for each in sets)]
-    identity = [labels.spec.fingerprint, *prints, recipe.to_json()]
+    _check_workers(workers)
+    sets = [images, evaluation] if validation is None else [images, evaluation, validation]
+    identity = [labels.spec.fingerprint, *(each.fingerprint for each in sets), recipe.to_json()]
     path = folder.resolve() / f"{fingerprint(canonical_json(identity))[:16]}.json"
-    kept = {seed: StudentAccuracy(**values) for seed, values in (kept_json(path) or {}).items()}
-    gpus, available = num_gpus(), num_gpus() or num_cpus()
+    results = _Results(path)
+    task = ray.put(_Task(images, labels, evaluation, validation, recipe, compile, str(path.with_suffix("")), save))
+    missing = [seed for seed in seeds if not (results.has(seed) and _is_saved(save, seed))]
+    progress.progress("train", len(seeds) - len(missing), len(seeds))
+    for seed, accuracies in _trained(task, missing, workers):
+        results.add(seed, accuracies)
+        progress.progress("train", sum(map(results.has, seeds)), len(seeds))
+    return [results.of(seed) for seed in seeds]
+
+
+def _check_workers(workers: int) -> None:
+    gpus = num_gpus()
+    available = gpus or num_cpus()
     if workers > available:
         raise ConfigError(
             f"--workers {workers}: this cluster has {available} {'GPUs' if gpus else 'CPUs'}; choose fewer"
         )
-    task = ray.put(_Task(images, labels, evaluation, validation, recipe, compile, str(path.with_suffix("")), save))
 
-    def is_there(seed: int) -> bool:
-        return str(seed) in kept and (save is None or (save / f"seed-{seed}" / MODEL_FILE).is_file())
 
-    missing = [seed for seed in seeds if not is_there(seed)]
+def _is_saved(save: Path | None, seed: int) -> bool:
+    """Whether the student of a seed is where it is to be saved, if it is to be."""
+    return save is None or (save / f"seed-{seed}" / MODEL_FILE).is_file()
 
-    def keep(seed: int, value: StudentAccuracy) -> None:
-        kept[str(seed)] = value
-        write_atomically(path, json.dumps({name: asdict(each) for name, each in kept.items()}).encode())
-        progress(len([seed for seed in seeds if str(seed) in kept]), len(seeds))
 
-    progress(len(seeds) - len(missing), len(seeds))
+class _Results:
+    """Accuracies by seed, in a file that is written again with each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._by_name = {name: StudentAccuracy(**values) for name, values in (kept_json(path) or {}).items()}
+
+    def has(self, seed: int) -> bool:
+        return str(seed) in self._by_name
+
+    def of(self, seed: int) -> StudentAccuracy:
+        return self._by_name[str(seed)]
+
+    def add(self, seed: int, accuracies: StudentAccuracy) -> None:
+        self._by_name[str(seed)] = accuracies
+        document = {name: asdict(each) for name, each in self._by_name.items()}
+        write_atomically(self._path, json.dumps(document).encode())
+
+
+def _trained(task: Any, seeds: list[int], workers: int) -> Iterator[tuple[int, StudentAccuracy]]:
+    """Each seed and its student's accuracies, as they come: students one after another where several processes train
+    each, else as many at once as the cluster has room for."""
+    gpus = 1 if num_gpus() else 0
     if workers > 1:
-        for seed in missing:
-            keep(seed, _train_together(task, seed, workers, {"CPU": 1, "GPU": 1} if gpus else {"CPU": 1}))
-    else:
-        remote = _train_seed.options(num_cpus=1, num_gpus=1 if gpus else 0)
-        seed_of = {remote.remote(task, seed): seed for seed in missing}
-        pending = list(seed_of)
-        while pending:
-            ready, pending = ray.wait(pending)
-            for reference in ready:
-                keep(seed_of[reference], result_of(reference))
-    return [kept[str(seed)] for seed in seeds]
+        bundle = {"CPU": 1.0, "GPU": 1.0} if gpus else {"CPU": 1.0}
+        for seed in seeds:
+            yield seed, _train_together(task, seed, workers, bundle)
+        return
+    remote = _train_seed.options(num_cpus=1, num_gpus=gpus)
+    seed_of = {remote.remote(task, seed): seed for seed in seeds}
+    for reference, accuracies in as_completed(seed_of):
+        yield seed_of[reference], accuracies
 
 
 def _train_together(task: Any, seed: int, workers: int, bundle: dict[str, float], attempts: int = 3) -> StudentAccuracy:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from lpqld.images import ImageSet, TrainingImages
 from lpqld.models import Teacher
+from lpqld.progress import Progress
 from lpqld.storage import read_json, write_atomically
-from sweeps.cluster import Progress, cluster, object_store_for
+from sweeps.cluster import cluster, object_store_for
 from sweeps.config import SweepConfig
 from sweeps.jobs.inputs import open_images
-from sweeps.jobs.recover_spec import RecoverJob
-from sweeps.jobs.recover_tracked import synthesize_recorded
+from sweeps.jobs.synthesis_spec import SynthesisJob
+from sweeps.jobs.synthesis_tracked import synthesize_tracked
 from sweeps.tracking import Experiment
 
 RECOVERED_FOLDER, STATISTICS_FOLDER = "recovered", "statistics"
@@ -36,7 +37,7 @@ def make_images(
         folder: the sweep's, where a note of their place is kept.
         teacher_for: the sweep's teacher of classes by name, in the order of the images.
         address: of a Ray cluster.
-        progress: called with a phase, how much of it is done, and how much there is.
+        progress: told of squeeze and recover.
     """
     if not config.recovers:
         return open_images(config.images)
@@ -44,10 +45,10 @@ def make_images(
     assert config.images.ipc is not None, "require_data comes first"
     training = TrainingImages.open(config.images.real, size=config.images.size)
     teacher = teacher_for(training.class_names)
-    job = RecoverJob(teacher, training, config.recover, config.images.ipc)
+    job = SynthesisJob(teacher, training, config.recover, config.images.ipc)
     out = root / RECOVERED_FOLDER / job.fingerprint[:16]
     with cluster(address, object_store_bytes=object_store_for(training.held_bytes)):
-        synthesize_recorded(Experiment.open(root, config.name), job, out, root / STATISTICS_FOLDER, progress=progress)
+        synthesize_tracked(Experiment.open(root, config.name), job, out, root / STATISTICS_FOLDER, progress=progress)
     write_atomically(folder / _PLACE_FILE, json.dumps({"source": str(out.absolute())}).encode())
     return open_images(config.images, source=str(out))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -30,17 +31,32 @@ def bar_figure(title: str, base: Accuracy, groups: Mapping[str, Mapping[str, Acc
     canvas = Figure(figsize=(8.0, height), dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.subplots()
-    middle, spread = 100 * base.mean, 100 * base.std
+    middle = 100 * base.mean
+    spread = 100 * base.std
     axes.axvspan(middle - spread, middle + spread, color=BLUE, alpha=0.12, linewidth=0)
     line = axes.axvline(middle, color=BLUE, linewidth=1.4, label=f"base, {middle:.1f} ± {spread:.1f}")
+    place = _draw_groups(axes, groups, middle, spread)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(place, -0.6)
+    axes.set_xlim(0, 1.08 * axes.get_xlim()[1])
+    axes.set_xlabel("Test accuracy (%)", color=INK)
+    canvas.legend(handles=[line, *_meanings()], loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
+    tidy(axes, "x")
+    axes.set_title(plain(title), fontsize=11.5, fontweight="bold", color=INK, loc="left")
+    return canvas
+
+
+def _draw_groups(axes: Axes, groups: Mapping[str, Mapping[str, Accuracy]], middle: float, spread: float) -> float:
+    """Bars under their group's name, from 0 down, against a base in percent; where the next bar would be."""
     positions, names = [], []
     place = 0.0
     for group, bars in groups.items():
         axes.text(0.0, place, f"{plain(group)}  ", transform=axes.get_yaxis_transform(), ha="right", va="center",
                   fontsize=9, fontweight="bold", color=INK)  # fmt: skip
         place += _GAP
-        for name, found in bars.items():
-            mean, std = 100 * found.mean, 100 * found.std
+        for name, accuracy in bars.items():
+            mean = 100 * accuracy.mean
+            std = 100 * accuracy.std
             distance = mean - middle
             clear = abs(distance) > std + spread
             colour = _WITHIN if not clear else _ABOVE if distance > 0 else _BELOW
@@ -50,17 +66,13 @@ def bar_figure(title: str, base: Accuracy, groups: Mapping[str, Mapping[str, Acc
             names.append(plain(name))
             place += 1
     axes.set_yticks(positions, names, fontsize=8.5)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(place, -0.6)
-    axes.set_xlim(0, 1.08 * axes.get_xlim()[1])
-    axes.set_xlabel("Test accuracy (%)", color=INK)
-    meanings = (
-        (_ABOVE, "above it by more than both deviations"),
-        (_WITHIN, "within them"),
-        (_BELOW, "below by more"),
-    )
-    handles = [line, *(Patch(color=colour, label=meaning) for colour, meaning in meanings)]
-    canvas.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
-    tidy(axes, "x")
-    axes.set_title(plain(title), fontsize=11.5, fontweight="bold", color=INK, loc="left")
-    return canvas
+    return place
+
+
+def _meanings() -> list[Patch]:
+    """What the colours of bars say, for the legend."""
+    return [
+        Patch(color=_ABOVE, label="above it by more than both deviations"),
+        Patch(color=_WITHIN, label="within them"),
+        Patch(color=_BELOW, label="below by more"),
+    ]

@@ -36,8 +36,26 @@ def figure(result: SweepResult) -> Figure:
     axes.set_xlim(low, high)
     tidy(axes, "both")
 
-    on_front = sorted((p for p in result.points if p.on_front), key=lambda p: p.label_bytes)
-    others = [p for p in result.points if not p.on_front]
+    _draw_points(axes, result.points)
+    _draw_baselines(axes, result.baselines)
+    teacher = result.teacher.get("accuracy")
+    if teacher is not None and math.isfinite(teacher):
+        label = f"teacher, {100 * teacher:.1f} %"
+        axes.axhline(100 * teacher, color=INK, linewidth=1.2, linestyle=(0, (6, 4)), zorder=1, label=label)
+    axes.margins(y=0.08)
+    axes.set_ylabel("Test accuracy (%)", color=INK)
+    _byte_axis(axes, low, high)
+    if result.all_label_bytes > 0:
+        _ratio_axis(axes, result.all_label_bytes, low, high)
+    canvas.text(0.03, 0.955, plain(result.experiment), fontsize=12.5, fontweight="bold", color=INK, va="center")
+    _draw_legend(canvas, axes)
+    canvas.text(0.73, 0.125, _note(result), fontsize=7.5, color=GREY, va="bottom", linespacing=1.4)
+    return canvas
+
+
+def _draw_points(axes: Axes, points: Sequence[Point]) -> None:
+    """The front with a line through it and the accuracies beside its points; the other points as rings."""
+    on_front = _by_bytes(points)
     if len(on_front) > 1:
         axes.plot(_sizes(on_front), _percents(on_front), color=BLUE, linewidth=2, zorder=3)
     _scatter(axes, on_front, "o", BLUE, "ours, on the front", filled=True)
@@ -47,8 +65,12 @@ def figure(result: SweepResult) -> Figure:
             xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=8.5, color=BLUE, zorder=5,
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
+    others = [point for point in points if not point.on_front]
     _scatter(axes, others, "o", BLUE, "ours, not on the front", filled=False)
-    for index, group in enumerate(_by_description(result.baselines)):
+
+
+def _draw_baselines(axes: Axes, baselines: Sequence[Point]) -> None:
+    for index, group in enumerate(_by_description(baselines)):
         colour, marker, name = _style(index, OTHER_COLOURS), _style(index, MARKERS), _legend_name(group[0])
         if group[0].label_bytes > 0:
             _scatter(axes, group, marker, colour, name, filled=True)
@@ -56,38 +78,24 @@ def figure(result: SweepResult) -> Figure:
             height = 100 * group[0].accuracy.mean
             axes.axhline(height, color=colour, linewidth=1.4, linestyle=":", label=f"{name} (0 B)", zorder=2)
 
-    teacher = result.teacher.get("accuracy")
-    if teacher is not None and math.isfinite(teacher):
-        label = f"teacher, {100 * teacher:.1f} %"
-        axes.axhline(100 * teacher, color=INK, linewidth=1.2, linestyle=(0, (6, 4)), zorder=1, label=label)
-    axes.margins(y=0.08)
-    axes.set_ylabel("Test accuracy (%)", color=INK)
-    axes.set_xlabel("Labels on disk", color=INK)
-    axes.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    if result.all_label_bytes > 0:
-        _ratio_axis(axes, result.all_label_bytes, low, high)
-    canvas.text(0.03, 0.955, plain(result.experiment), fontsize=12.5, fontweight="bold", color=INK, va="center")
+
+def _draw_legend(canvas: Figure, axes: Axes) -> None:
+    """matplotlib lists lines before points; the points come first here, without their bars, the teacher last."""
     handles, labels = axes.get_legend_handles_labels()
-    # matplotlib lists lines before points; the points come first here, without their bars, the teacher last.
     entries = sorted(zip(handles, labels, strict=True), key=lambda entry: not isinstance(entry[0], ErrorbarContainer))
     shown = [handle[0] if isinstance(handle, ErrorbarContainer) else handle for handle, _ in entries]
     canvas.legend(
         shown, [label for _, label in entries], loc="upper left", bbox_to_anchor=(0.725, 0.835), frameon=False,
         fontsize=8.5, labelspacing=0.9, handlelength=2.2, borderaxespad=0,
     )  # fmt: skip
-    canvas.text(0.73, 0.125, _note(result), fontsize=7.5, color=GREY, va="bottom", linespacing=1.4)
-    return canvas
 
 
 def interactive(result: SweepResult) -> plotly.graph_objects.Figure:
     """The same picture for a browser; hovering over a point shows its whole configuration."""
     chart = plotly.graph_objects.Figure()
     low, high = _byte_limits(result)
-    on_front = sorted((p for p in result.points if p.on_front), key=lambda p: p.label_bytes)
-    others = [p for p in result.points if not p.on_front]
+    on_front = _by_bytes(result.points)
+    others = [point for point in result.points if not point.on_front]
     groups = [
         ("ours, on the front", on_front, {"symbol": "circle", "color": BLUE, "size": 11}),
         ("ours, not on the front", others, {"symbol": "circle-open", "color": BLUE, "size": 10}),
@@ -133,6 +141,11 @@ def interactive(result: SweepResult) -> plotly.graph_objects.Figure:
 
 def _style(index: int, styles: Sequence[str]) -> str:
     return styles[index % len(styles)]
+
+
+def _by_bytes(points: Sequence[Point]) -> list[Point]:
+    """The points of the front, the smallest first."""
+    return sorted((point for point in points if point.on_front), key=lambda point: point.label_bytes)
 
 
 def _sizes(points: Sequence[Point]) -> list[int]:
@@ -206,6 +219,14 @@ def _ticks(low: float, high: float) -> list[float]:
 def _times(ratio: float) -> str:
     """To four digits, and never with an exponent: "100,000×"."""
     return f"{float(f'{ratio:.4g}'):,.10g}×"
+
+
+def _byte_axis(axes: Axes, low: float, high: float) -> None:
+    axes.set_xlabel("Labels on disk", color=INK)
+    axes.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _ratio_axis(axes: Axes, all_label_bytes: int, low: float, high: float) -> None:

@@ -18,7 +18,8 @@ def contact_sheet(pixels: NDArray[np.uint8], columns: int) -> bytes:
     columns = min(columns, len(pixels))
     scale = max(1, 64 // pixels.shape[-1])
     large = pixels.repeat(scale, axis=2).repeat(scale, axis=3)
-    side, rows = large.shape[-1], -(-len(pixels) // columns)
+    side = large.shape[-1]
+    rows = -(-len(pixels) // columns)
     sheet = np.full((rows * side, columns * side, 3), 255, dtype=np.uint8)
     for index, image in enumerate(large):
         top, left = index // columns * side, index % columns * side
@@ -38,9 +39,10 @@ def side_by_side(images: ImageSet, others: ImageSet) -> bytes:
 
 def _first_of_classes(images: ImageSet) -> NDArray[np.uint8]:
     """uint8 [C', n, 3, S, S]; white where a class has fewer."""
-    num_classes, labels = min(_MOST_CLASSES, images.num_classes), images.labels.numpy()
-    found = np.full((num_classes, _MOST_A_CLASS, *images.pixels.shape[1:]), 255, dtype=np.uint8)
+    num_classes = min(_MOST_CLASSES, images.num_classes)
+    labels = images.labels.numpy()
+    first = np.full((num_classes, _MOST_A_CLASS, *images.pixels.shape[1:]), 255, dtype=np.uint8)
     ranks = ranks_in_class(labels)
     rows = np.flatnonzero((labels < num_classes) & (ranks < _MOST_A_CLASS))
-    found[labels[rows], ranks[rows]] = images.pixels.numpy()[rows]
-    return found
+    first[labels[rows], ranks[rows]] = images.pixels.numpy()[rows]
+    return first

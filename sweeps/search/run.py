@@ -17,7 +17,7 @@ from ray.tune.search import ConcurrencyLimiter
 
 from lpqld.errors import DataError, LpqldError
 from lpqld.storage import sweep_temporary_files
-from sweeps.cluster import TrialResources, node_resources, result_of, use_assigned_resources
+from sweeps.cluster import TrialResources, as_completed, node_resources, use_assigned_resources
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.search.asha_per_budget import BudgetScheduler
 from sweeps.search.choice import Choice, Shared
@@ -208,10 +208,7 @@ def confirm(
         remote.remote(choice, seed, data, str(results_folder), wanted.cpus) for choice in choices for seed in seeds
     ]
     results: dict[str, list[TrialResult]] = {choice.trial_id: [] for choice in choices}
-    while pending:
-        ready, pending = ray.wait(pending)
-        finished: list[TrialResult] = result_of(ready)
-        for result in finished:
-            results[result.choice.trial_id].append(result)
-            on_result(result)
+    for _, result in as_completed(pending):
+        results[result.choice.trial_id].append(result)
+        on_result(result)
     return {trial_id: sorted(found, key=lambda result: result.seed) for trial_id, found in results.items()}

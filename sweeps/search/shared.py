@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,7 +9,8 @@ import torch
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.models import Teacher
-from sweeps.cluster import Progress, object_store_for
+from lpqld.progress import Progress
+from sweeps.cluster import object_store_for
 from sweeps.config import SweepConfig
 from sweeps.jobs import Evaluation, Master, experts_by_epoch, make_master, open_images, trajectory
 from sweeps.search.choice import Shared
@@ -25,17 +24,15 @@ def masters_by_epoch(
     root: Path,
     device: torch.device,
     progress: Progress,
-    say: Callable[[str], None],
 ) -> dict[int, Master]:
     """Master labels of the experts of every epoch, where trials choose it; the last epoch's are the sweep's own."""
     if not config.searches_epoch:
         return {}
     experts = experts_by_epoch(config.teacher, images.class_names)
-    say(f"experts of epochs {', '.join(map(str, experts))}: each labels all views")
+    progress.say(f"experts of epochs {', '.join(map(str, experts))}: each labels all views")
     found = {}
     for epoch, teacher in experts.items():
-        phase = functools.partial(progress, f"relabel, epoch {epoch}")
-        found[epoch] = make_master(config, teacher, images, root, device, phase, say)
+        found[epoch] = make_master(config, teacher, images, root, device, progress, f"relabel, epoch {epoch}")
     return found
 
 
@@ -53,7 +50,7 @@ def shared_of(
     real = None
     if config.images.real is not None:
         real_images = open_images(config.images, source=config.images.real)
-        real_master = make_master(config, teacher, real_images, root, device, lambda done, total: None)
+        real_master = make_master(config, teacher, real_images, root, device)
         real = real_images, real_master.read()
 
     labels = master.read()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from lpqld.errors import DataError
 from lpqld.images import ImageSet
 from lpqld.models import accuracy, load_teacher
+from lpqld.progress import Progress
 from lpqld.storage import canonical_json, fingerprint, write_atomically
-from sweeps.cluster import num_gpus, result_of, use_assigned_resources
+from sweeps.cluster import as_completed, num_gpus, use_assigned_resources
 from sweeps.jobs import Trajectory
 
 _BATCH = 256
@@ -42,7 +43,7 @@ def ask_experts(
     samples: Sequence[ImageSet],
     validation: ImageSet,
     folder: Path,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> dict[int, list[ExpertLogits]]:
     """What every expert says of every sample of images, by epoch; kept in `folder`, and found there again."""
     shared = ray.put(samples), ray.put(validation)
@@ -52,15 +53,12 @@ def ask_experts(
               for paths in experts.values() for path in paths}  # fmt: skip
     found = {path: said for path, place in places.items() if (said := _read(place)) is not None}
     running = {task.remote(*shared, path, place): path for path, place in places.items() if path not in found}
-    total = len(running)
-    while running:
-        (done,), _ = ray.wait(list(running))
-        result_of(done)
-        path = running.pop(done)
+    for done, (reference, _) in enumerate(as_completed(running), start=1):
+        path = running[reference]
         if (said := _read(places[path])) is None:
             raise DataError(f"{places[path]}: what {path} says of the images was just written and cannot be read")
         found[path] = said
-        progress(total - len(running), total)
+        progress.progress("experts' labels", done, len(running))
     return {epoch: [found[path] for path in paths] for epoch, paths in experts.items()}
 
 

@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from lpqld.images import ImageSet
 from lpqld.models import epochs_to_keep
+from lpqld.progress import Progress
 from lpqld.storage import canonical_json, fingerprint
-from sweeps.cluster import Progress
 from sweeps.config import ExpertsConfig, StudyConfig
-from sweeps.jobs import Evaluation, Fit, Trajectory, fit_experts, seed_path, trajectory
+from sweeps.jobs import Evaluation, TeacherFit, Trajectory, fit_experts, seed_path, trajectory
 
 _T = TypeVar("_T")
 
@@ -38,14 +38,12 @@ def experts_of(
         return trajectory(wanted.source)
     images = ImageSet.open(wanted.images or config.images, size=config.size, class_names=class_names)
     kept = epochs_to_keep(wanted.keep, wanted.epochs)
-    fit = Fit(wanted.architecture, wanted.epochs, wanted.lr, wanted.batch_size, kept)
+    fit = TeacherFit(wanted.architecture, wanted.epochs, wanted.lr, wanted.batch_size, kept)
     digest = fingerprint(canonical_json([asdict(fit), images.fingerprint]))[:12]
     path = folder / "experts" / f"{wanted.architecture}-{digest}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     paths = {seed: seed_path(path, seed) for seed in range(config.seed, config.seed + wanted.seeds)}
-    fit_experts(
-        images, evaluation.validation, paths, fit, progress=lambda done, total: progress("experts", done, total)
-    )
+    fit_experts(images, evaluation.validation, paths, fit, progress=progress, phase="experts")
     return trajectory(list(paths.values()))
 
 

@@ -6,11 +6,10 @@ the luck of one sample. The validation images choose, wherever something is chos
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from lpqld.progress import Progress
 from lpqld.training import Student
-from sweeps.cluster import Progress
 from sweeps.config import StudyConfig
 from sweeps.jobs import open_evaluation
 from sweeps.studies.expert_logits import ask_experts
@@ -30,7 +29,6 @@ def run_study(
     root: Path,
     *,
     progress: Progress,
-    say: Callable[[str], None],
 ) -> list[CaseResult]:
     """Every case of a study on the connected Ray cluster, in the study's order.
 
@@ -38,8 +36,7 @@ def run_study(
         study: what is asked.
         config: of the study.
         root: the local folder of all results; this study's is `studies/NAME` there.
-        progress: called with the phase, what is done and what there is.
-        say: called with a line on what happens.
+        progress: told of what happens, and of how much of each phase is done.
 
     Raises:
         ConfigError: a setting does not fit the others or the data.
@@ -53,16 +50,13 @@ def run_study(
     Student(config.student, images.num_classes, seed=0).check_input(images.size)
     cases = list(dict.fromkeys(study.cases(StudyInputs(config, *planned_experts(config.experts), images.num_classes))))
     experts = experts_of(config, images.class_names, evaluation, folder, progress)
-    logits = ask_experts(
-        experts, [sample.largest for sample in samples], evaluation.validation, folder / "experts-say",
-        lambda done, total: progress("experts' labels", done, total),
-    )  # fmt: skip
-    say(
+    largest = [sample.largest for sample in samples]
+    logits = ask_experts(experts, largest, evaluation.validation, folder / "experts-say", progress)
+    progress.say(
         f"{study.name}: {len(cases)} cases of {config.seeds} students, experts of epochs {', '.join(map(str, experts))}"
     )
     label_sets = LabelSets(samples, experts, logits, folder / study.name / LABELS_FOLDER)
     measured = train_cases(
-        label_sets.students(cases), len(cases) * config.seeds, config.student, evaluation, folder / "students",
-        lambda done, total: progress("students", done, total),
-    )  # fmt: skip
+        label_sets.students(cases), len(cases) * config.seeds, config.student, evaluation, folder / "students", progress
+    )
     return [CaseResult.of(case, label_sets.facts[case], measured[case]) for case in cases]

@@ -16,9 +16,10 @@ import ray
 from lpqld.images import ImageSet
 from lpqld.labels import Labels
 from lpqld.models import accuracy
+from lpqld.progress import Progress
 from lpqld.storage import canonical_json, fingerprint, kept_json, write_atomically
 from lpqld.training import Recipe, Student, ViewDataset, train
-from sweeps.cluster import num_cpus, num_gpus, result_of, use_assigned_resources
+from sweeps.cluster import as_completed, num_cpus, num_gpus, use_assigned_resources
 from sweeps.jobs import Evaluation
 from sweeps.studies.case import Case
 from sweeps.studies.case_labels import CaseLabels
@@ -42,7 +43,7 @@ def train_cases(
     recipe: Recipe,
     evaluation: Evaluation,
     folder: Path,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> dict[Case, list[dict[str, float]]]:
     """What students measure, of every case by seed: accuracies on test and validation images, of a removed class too.
 
@@ -55,9 +56,9 @@ def train_cases(
         recipe: theirs.
         evaluation: what they are measured on.
         folder: of what was trained before.
-        progress: called with how many are done, and `total`.
+        progress: told of how many are done.
     """
-    training = _Training(recipe, evaluation, folder, lambda done: progress(done, total))
+    training = _Training(recipe, evaluation, folder, lambda done: progress.progress("students", done, total))
     training.tell()
     for student in students:
         training.add(student)
@@ -102,9 +103,8 @@ class _Training:
 
     def finish_one(self) -> None:
         """Waits for a student, and keeps what it measures."""
-        (done,), _ = ray.wait(list(self.running))
+        done, measured = next(as_completed(self.running))
         path = self.running.pop(done)
-        measured = result_of(done)
         write_atomically(path, json.dumps(measured).encode())
         for student in self._waiting.pop(path):
             self.measured[student.case][student.seed] = measured

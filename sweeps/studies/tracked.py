@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from lpqld.progress import Progress
 from lpqld.storage import canonical_json, fingerprint
-from sweeps.cluster import Progress
 from sweeps.config import StudyConfig
 from sweeps.studies.report import FIGURE_FILE, RESULT_FILE, TABLE_FILE, markdown, write_report
 from sweeps.studies.results import CaseResult
@@ -21,7 +20,6 @@ def study_recorded(
     root: Path,
     *,
     progress: Progress,
-    say: Callable[[str], None],
 ) -> list[CaseResult]:
     """`run_study` with a table, a figure and a record; arguments and errors are the same."""
     folder = root / "studies" / study.name
@@ -30,7 +28,7 @@ def study_recorded(
     tags = {CONFIG_TAG: fingerprint(canonical_json(settings)), "lpqld.about": study.about}
     tracker.start_parent(settings, tags, kind="study")
     with tracker.finishing():
-        results = run_study(study, config, root, progress=progress, say=say)
+        results = run_study(study, config, root, progress=progress)
         tracker.keep_trials({_log(tracker, result) for result in results})
         write_report(study, results, folder)
         files = [folder / file for file in (TABLE_FILE, FIGURE_FILE, RESULT_FILE)]

@@ -112,24 +112,24 @@ class Experiment:
 
     def search(self, filter_string: str) -> list[Run]:
         """Every run of the experiment that matches, newest first."""
-        found: list[Run] = []
+        runs: list[Run] = []
         token: str | None = None
         while True:
             page = self.client.search_runs(
                 [self.experiment_id], filter_string, max_results=1000, order_by=["start_time DESC"], page_token=token
             )
-            found += page
+            runs += page
             token = page.token
             if not token:
-                return found
+                return runs
 
     def log_params(self, run_id: str, params: Mapping[str, Any], known: Mapping[str, str]) -> None:
         """Log what is not there yet: MLflow refuses a parameter that changes, and a resumed run keeps its first."""
         from mlflow.entities import Param  # noqa: PLC0415
 
         new = [Param(key, value) for key, value in texts(params).items() if key not in known]
-        for some in _batches(new, _PARAMS_A_BATCH):
-            self.client.log_batch(run_id, params=some)
+        for batch in _batches(new, _PARAMS_A_BATCH):
+            self.client.log_batch(run_id, params=batch)
 
     def log_metrics(self, run_id: str, values: Iterable[tuple[str, float | None, int]]) -> None:
         """Log (key, value, step); None is left out."""
@@ -137,16 +137,16 @@ class Experiment:
 
         now = int(time.time() * 1000)
         metrics = [Metric(_key(key), float(value), now, step) for key, value, step in values if value is not None]
-        for some in _batches(metrics, _METRICS_A_BATCH):
-            self.client.log_batch(run_id, metrics=some)
+        for batch in _batches(metrics, _METRICS_A_BATCH):
+            self.client.log_batch(run_id, metrics=batch)
 
     def set_tags(self, run_id: str, tags: Mapping[str, Any]) -> None:
         """Add tags, or replace them."""
         from mlflow.entities import RunTag  # noqa: PLC0415
 
         new = [RunTag(key, value) for key, value in _tags(tags).items()]
-        for some in _batches(new, _PARAMS_A_BATCH):
-            self.client.log_batch(run_id, tags=some)
+        for batch in _batches(new, _PARAMS_A_BATCH):
+            self.client.log_batch(run_id, tags=batch)
 
 
 def texts(params: Mapping[str, Any]) -> dict[str, str]:

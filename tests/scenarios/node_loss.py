@@ -47,6 +47,7 @@ def lose(cluster: Cluster, node: Any) -> None:
 def lose_in_relabel(traps: str, folder: str) -> dict[str, Any]:
     """A relabel job; once a shard is done, a node is lost. The teacher and the images are those of the test."""
     from sweeps.jobs.relabel_shards import relabel
+    from tests.heard import Heard
     from tests.scenarios.faults import Trapped
 
     cluster, nodes = start(num_cpus=1, num_gpus=1)
@@ -58,9 +59,8 @@ def lose_in_relabel(traps: str, folder: str) -> dict[str, Any]:
         teacher, images, rule, views_per_image=30, seed=0, batch_size=50, shard_views=100, device=torch.device("cpu")
     )
     before = ray.cluster_resources()["GPU"]
-    relabel(
-        teacher, images, spec, Path(folder), progress=lambda done, total: lose(cluster, nodes[1]) if done == 2 else None
-    )
+    progress = Heard(lambda phase, done, total: lose(cluster, nodes[1]) if done == 2 else None)
+    relabel(teacher, images, spec, Path(folder), progress=progress)
     return {"gpus": before, "gpus_after": ray.cluster_resources()["GPU"]}
 
 
@@ -71,6 +71,7 @@ def lose_in_sweep(root: str, _: str) -> dict[str, Any]:
     from sweeps.config.load import load_config
     from sweeps.sweep import run_sweep
     from sweeps.tracking.experiment import tracking_uri
+    from tests.heard import Heard
 
     cluster, nodes = start(num_cpus=2)
     config = load_config(
@@ -86,7 +87,7 @@ def lose_in_sweep(root: str, _: str) -> dict[str, Any]:
     trials = Path(root) / "lost" / "trials"
     kept: dict[str, int] = {}
 
-    def progress(phase: str, done: int, total: int) -> None:
+    def lose_a_node(phase: str, done: int, total: int) -> None:
         if phase != "search" or done < 3 or kept:
             return
         # A trial that is on its way has a result too, of its last rung.
@@ -95,7 +96,7 @@ def lose_in_sweep(root: str, _: str) -> dict[str, Any]:
         if kept:
             threading.Thread(target=lose, args=(cluster, nodes[1])).start()
 
-    result = run_sweep(config, Path(root), progress=progress)
+    result = run_sweep(config, Path(root), progress=Heard(lose_a_node))
     after = {path.name: path.stat().st_mtime_ns for path in trials.glob("*.json")}
     mlflow.set_tracking_uri(tracking_uri(Path(root)))
     experiment = mlflow.get_experiment_by_name("lost")

@@ -24,6 +24,7 @@ from sweeps.export import export
 from sweeps.jobs.master_labels import make_master
 from sweeps.jobs.relabel_shards import relabel
 from sweeps.report.result import Accuracy, Point, SweepResult
+from tests.heard import Heard
 
 CPU = torch.device("cpu")
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
@@ -86,12 +87,9 @@ class TestRelabel:
             if name not in (shard_file(1), shard_file(4), MANIFEST_FILE):
                 object_store.write(f"resumed/{name}", content)
         object_store.requests.clear()
-        seen = []
-        relabel(
-            teacher, images, spec, object_store.uri("resumed"), workers=1,
-            progress=lambda done, total: seen.append((done, total)),
-        )  # fmt: skip
-        assert seen == [(4, 6), (5, 6), (6, 6)]
+        heard = Heard()
+        relabel(teacher, images, spec, object_store.uri("resumed"), workers=1, progress=heard)
+        assert heard.counts == [("relabel", done, 6) for done in (4, 5, 6)]
         assert object_store.files("resumed") == finished
         written = [path.rpartition("/")[2] for method, path, _ in object_store.requests if method in ("PUT", "POST")]
         *shards, manifest, marker = written

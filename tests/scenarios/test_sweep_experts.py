@@ -8,7 +8,7 @@ import pytest
 from lpqld.labels.label_set import LabelSet
 from lpqld.models.ensemble import load_teachers
 from sweeps.config.sweep import TeacherConfig
-from sweeps.jobs.fit_teachers import trajectory
+from sweeps.jobs.expert_files import trajectory
 from sweeps.jobs.inputs import experts_by_epoch, open_teacher_for
 
 NAMES = tuple("0123456789")

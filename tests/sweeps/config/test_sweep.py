@@ -53,32 +53,32 @@ class TestPresets:
     def test_plans(self, name):
         config = load_config(name, CHEAP.get(name, {}))
         plan = make_plan(config, measure_seconds=0.01)
-        assert plan.num_views == plan.num_images * plan.views_per_image
-        assert plan.all_label_bytes == plan.num_views * plan.num_classes * 2
-        assert plan.num_images == plan.num_classes * config.images.ipc
-        assert plan.image_bytes_are_estimated == (name != "digits")
-        assert plan.relabel_rate > 0
-        assert plan.train_hours == pytest.approx(
-            plan.num_trainings * plan.num_images * config.student.epochs / plan.train_rate / 3600
+        assert plan.labels.num_views == plan.images.num_images * plan.labels.views_per_image
+        assert plan.labels.all_label_bytes == plan.labels.num_views * plan.images.num_classes * 2
+        assert plan.images.num_images == plan.images.num_classes * config.images.ipc
+        assert plan.images.image_bytes_are_estimated == (name != "digits")
+        assert plan.hours.relabel_rate > 0
+        assert plan.hours.train_hours == pytest.approx(
+            plan.hours.num_trainings * plan.images.num_images * config.student.epochs / plan.hours.train_rate / 3600
         )
         assert len(plan.budgets) == len(config.search.budgets)
         for budget in plan.budgets:
-            assert budget.compression == pytest.approx(plan.all_label_bytes / budget.budget)
+            assert budget.compression == pytest.approx(plan.labels.all_label_bytes / budget.budget)
             assert 0 <= budget.prune_ratio[0] <= budget.prune_ratio[1] < 1
 
     @pytest.mark.parametrize("mode", ["class", "cross"])
     def test_plans_what_is_recovered_first(self, mode):
         changed = {"images.source": "recover", "images.real": "digits:train", "images.ipc": 3, "recover.mode": mode}
         plan = make_plan(load_config("digits", changed), measure_seconds=0.01)
-        recover = plan.recover
-        assert plan.num_images == 30
+        recover = plan.synthesis
+        assert plan.images.num_images == 30
         assert recover.num_training_images == 1078
         layers = [layer.num_features for layer in build("convnet", 10).modules() if isinstance(layer, nn.BatchNorm2d)]
         assert recover.statistics_bytes == (10 * (16 + 8 * sum(layers)) if mode == "class" else 0)
         assert (recover.num_batches, recover.batch_size) == ((10, 3) if mode == "class" else (1, 30))
         assert recover.recover_hours == pytest.approx(30 * recover.iterations / recover.image_rate / 3600)
         assert (recover.squeeze_hours > 0) == (mode == "class")
-        assert make_plan(load_config("digits"), measure_seconds=0.01).recover is None
+        assert make_plan(load_config("digits"), measure_seconds=0.01).synthesis is None
 
     def test_every_epoch_that_trials_choose_from_is_labeled_by_every_expert(self, tmp_path):
         for name in ("e-seed0", "e-seed0-epoch1", "e-seed0-epoch4", "e-seed0-epoch9", "e-seed1"):
@@ -89,8 +89,9 @@ class TestPresets:
 
         def labeled(changes: dict[str, object]) -> tuple[int, int, float]:
             plan = make_plan(load_config("digits", changes), measure_seconds=0.01)
-            once = plan.num_views / plan.relabel_rate / 3600
-            return plan.num_masters, plan.master_bytes // plan.all_label_bytes, plan.relabel_hours / once
+            once = plan.labels.num_views / plan.hours.relabel_rate / 3600
+            copies = plan.labels.master_bytes // plan.labels.all_label_bytes
+            return plan.labels.num_masters, copies, plan.hours.relabel_hours / once
 
         assert labeled({}) == (1, 1, pytest.approx(1))
         assert labeled(experts) == (1, 1, pytest.approx(2))
@@ -101,11 +102,11 @@ class TestPresets:
     def test_papers_settings_of_imagenet_1k(self):
         config = load_config("in1k", CHEAP["in1k"])
         plan = make_plan(config, measure_seconds=0.01)
-        assert (plan.num_views, plan.bytes_per_label) == (3_000_000, 2_000)
-        assert plan.all_label_bytes == 6_000_000_000  # 5.59 GiB; published, with containers: 5.67
+        assert (plan.labels.num_views, plan.labels.bytes_per_label) == (3_000_000, 2_000)
+        assert plan.labels.all_label_bytes == 6_000_000_000  # 5.59 GiB; published, with containers: 5.67
         assert [budget.budget for budget in plan.budgets] == [150_000_000, 75_000_000, 30_000_000]
-        assert plan.master_bytes == 3_000_000 * 250 * 4
-        assert plan.num_shards == 510  # a 512th of the job, 46 batches of 128
+        assert plan.labels.master_bytes == 3_000_000 * 250 * 4
+        assert plan.labels.num_shards == 510  # a 512th of the job, 46 batches of 128
         student, rule = config.student, config.views.rule()
         assert (student.optimizer, student.lr, student.epochs, student.batch_size) == ("adamw", 1e-3, 300, 128)
         assert (rule.mix, rule.flip, rule.crop_scale, config.relabel.batch_size) == ("cutmix", True, (0.08, 1), 128)
@@ -113,9 +114,9 @@ class TestPresets:
     def test_papers_settings_of_imagenet_21k(self):
         config = load_config("in21k", CHEAP["in21k"])
         plan = make_plan(config, measure_seconds=0.01)
-        assert plan.num_views == 10_450 * 10 * 300
-        assert plan.all_label_bytes / 2**30 == pytest.approx(610, rel=0.01)  # published, with containers: 643
-        assert plan.pixel_bytes == 10_450 * 10 * 3 * config.images.size**2
+        assert plan.labels.num_views == 10_450 * 10 * 300
+        assert plan.labels.all_label_bytes / 2**30 == pytest.approx(610, rel=0.01)  # published, with containers: 643
+        assert plan.memory.pixel_bytes == 10_450 * 10 * 3 * config.images.size**2
         full = load_config("in21k")
         student, rule = full.student, full.views.rule()
         assert (student.optimizer, student.lr, student.mean, student.std) == ("adamw", 2e-3, (0, 0, 0), (1, 1, 1))

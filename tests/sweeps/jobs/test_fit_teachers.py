@@ -11,10 +11,13 @@ from lpqld.errors import ConfigError
 from lpqld.images.image_set import ImageSet
 from lpqld.models.fit import fit_teacher
 from lpqld.models.teacher import load_teacher
-from sweeps.jobs.fit_teachers import Fit, fit_experts, seed_path, trajectory
+from lpqld.progress import SILENT
+from sweeps.jobs.expert_files import trajectory
+from sweeps.jobs.fit_teachers import TeacherFit, fit_experts, seed_path
 from tests.conftest import kill_9, started, wait_until
+from tests.heard import Heard
 
-FIT = Fit("convnet", epochs=4, lr=3e-3, batch_size=64, keep_at=(1, 3))
+FIT = TeacherFit("convnet", epochs=4, lr=3e-3, batch_size=64, keep_at=(1, 3))
 COMMAND = ("teacher", "fit", "--images", "digits:train", "--eval", "digits:test", "--arch", "convnet", "--json")
 
 
@@ -26,13 +29,13 @@ def digits() -> tuple[ImageSet, ImageSet]:
 @pytest.fixture(scope="module")
 def experts(ray_cluster, digits, tmp_path_factory):
     path = tmp_path_factory.mktemp("experts") / "digits.safetensors"
-    done: list[tuple[int, int]] = []
-    found = fitted(digits, path, progress=lambda *numbers: done.append(numbers))
-    assert done == [(1, 2), (2, 2)]
+    heard = Heard()
+    found = fitted(digits, path, progress=heard)
+    assert heard.counts == [("fit", 1, 2), ("fit", 2, 2)]
     return path, found
 
 
-def fitted(digits, path, fit=FIT, progress=lambda *_: None):
+def fitted(digits, path, fit=FIT, progress=SILENT):
     return fit_experts(*digits, {seed: seed_path(path, seed) for seed in (3, 4)}, fit, progress=progress)
 
 
@@ -96,20 +99,20 @@ def test_killed_it_leaves_its_checkpoints_and_another_fit_takes_its_place(tmp_pa
 def test_other_test_images_measure_and_fit_nothing(digits, tmp_path):
     train, test = digits
     paths = {3: tmp_path / "one.safetensors"}
-    (first,) = fit_experts(train, test, paths, FIT, progress=lambda *_: None)
+    (first,) = fit_experts(train, test, paths, FIT)
     before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.safetensors")}
-    (second,) = fit_experts(train, test.first_per_class(5), paths, FIT, progress=lambda *_: None)
+    (second,) = fit_experts(train, test.first_per_class(5), paths, FIT)
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert second.checkpoints == first.checkpoints
     assert second.accuracy != first.accuracy
-    assert fit_experts(train, test, paths, FIT, progress=lambda *_: None) == [first]
+    assert fit_experts(train, test, paths, FIT) == [first]
 
 
 def test_a_fit_that_cannot_begin_leaves_the_one_before(digits, tmp_path):
     paths = {3: tmp_path / "one.safetensors"}
-    fit_experts(*digits, paths, FIT, progress=lambda *_: None)
+    fit_experts(*digits, paths, FIT)
     with pytest.raises(ConfigError, match="convnt"):
-        fit_experts(*digits, paths, replace(FIT, architecture="convnt"), progress=lambda *_: None)
+        fit_experts(*digits, paths, replace(FIT, architecture="convnt"))
     assert list(trajectory(str(paths[3]))) == [1, 3]
 
 

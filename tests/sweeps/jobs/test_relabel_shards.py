@@ -21,6 +21,7 @@ from lpqld.models.teacher_spec import TeacherSpec
 from lpqld.views.drawn import ViewRule
 from sweeps.jobs.relabel_shards import relabel
 from tests.conftest import exit_code_of, kill_9, started, wait_until
+from tests.heard import Heard
 
 CPU = torch.device("cpu")
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
@@ -53,9 +54,11 @@ def files(folder: Path) -> dict[str, bytes]:
 def finished(teacher, images, tmp_path_factory) -> Path:
     """600 labels in 6 shards, made through Ray."""
     folder = tmp_path_factory.mktemp("labels") / "finished"
-    seen = []
-    relabel(teacher, images, spec_of(teacher, images), folder, progress=lambda *numbers: seen.append(numbers))
-    assert seen == [(done, 6) for done in range(7)]
+    heard = Heard()
+    relabel(teacher, images, spec_of(teacher, images), folder, progress=heard)
+    assert heard.counts == [("relabel", done, 6) for done in range(7)]
+    (sentence,) = heard.said
+    assert sentence.startswith("decoded images: "), "said once"
     return folder
 
 
@@ -93,9 +96,9 @@ class TestResume:
     def test_only_missing_shards_are_made(self, teacher, images, finished, tmp_path):
         folder = self.interrupted(finished, tmp_path / "labels", teacher, images)
         kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("labels-*")}
-        seen = []
-        relabel(teacher, images, spec_of(teacher, images), folder, workers=1, progress=lambda *done: seen.append(done))
-        assert seen == [(4, 6), (5, 6), (6, 6)]
+        heard = Heard()
+        relabel(teacher, images, spec_of(teacher, images), folder, workers=1, progress=heard)
+        assert heard.counts == [("relabel", done, 6) for done in (4, 5, 6)]
         assert files(folder) == files(finished), "byte for byte, and no stray file"
         assert kept == {name: (folder / name).stat().st_mtime_ns for name in kept}
 

@@ -8,7 +8,9 @@ import pytest
 from lpqld.codecs.topk import TopK
 from lpqld.errors import ConfigError
 from lpqld.labels.compress import encode
+from lpqld.progress import SILENT
 from sweeps.jobs.students import StudentAccuracy, train_students
+from tests.heard import Heard
 
 
 def students(shared, folder, **options) -> list[StudentAccuracy]:
@@ -20,7 +22,7 @@ def students(shared, folder, **options) -> list[StudentAccuracy]:
         recipe,
         options.pop("seeds", range(1, 3)),
         folder,
-        progress=options.pop("progress", lambda done, total: None),
+        progress=options.pop("progress", SILENT),
         **options,
     )
 
@@ -37,10 +39,10 @@ def test_finished_seeds_are_read_and_others_trained(small_shared, ray_cluster, t
     first = students(small_shared, tmp_path)
     (kept,) = tmp_path.iterdir()
     kept.write_text(json.dumps({"1": {"test": 0.123}}))
-    said: list[tuple[int, int]] = []
-    again = students(small_shared, tmp_path, progress=lambda done, total: said.append((done, total)))
+    heard = Heard()
+    again = students(small_shared, tmp_path, progress=heard)
     assert again == [StudentAccuracy(0.123), first[1]]
-    assert said == [(1, 2), (2, 2)]
+    assert heard.counts == [("train", 1, 2), ("train", 2, 2)]
 
 
 def test_seeds_of_a_damaged_file_are_trained_again(small_shared, ray_cluster, tmp_path):

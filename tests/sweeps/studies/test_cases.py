@@ -9,7 +9,7 @@ from lpqld.errors import ConfigError
 from lpqld.images.image_set import ImageSet
 from sweeps.config.load import load_study_config
 from sweeps.config.study import StudyConfig
-from sweeps.jobs.fit_teachers import trajectory
+from sweeps.jobs.expert_files import trajectory
 from sweeps.studies.case import Case
 from sweeps.studies.catalogue.hard import Argmax, Smoothed
 from sweeps.studies.catalogue.swap import Swapped, SwappedTop, swapped

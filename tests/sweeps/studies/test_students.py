@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lpqld.images.image_set import ImageSet
+from lpqld.progress import SILENT
 from lpqld.training.recipe import Recipe
 from sweeps.jobs.inputs import Evaluation
 from sweeps.studies.case import Case
@@ -13,6 +14,7 @@ from sweeps.studies.catalogue.swap import Swapped, SwappedTop
 from sweeps.studies.catalogue.zero_shot import Control
 from sweeps.studies.edits import Hard
 from sweeps.studies.students import StudyStudent, train_cases
+from tests.heard import Heard
 
 RECIPE = Recipe(temperature="1", ca="off", epochs=1, batch_size=10)
 SEEDS, CASES = 3, [Case(1, edit=Hard()), Case(2, edit=Hard()), Case(3, edit=Hard())]
@@ -34,19 +36,19 @@ def test_labels_wait_for_room_and_students_are_trained_once(ray_cluster, evaluat
                 labels = case.labels(ImageSet.open("digits:train", sample=(case.ipc, seed)), None)
                 yield StudyStudent(case, seed, labels)
 
-    def progress(finished: int, total: int) -> None:
+    def note(_phase: str, finished: int, total: int) -> None:
         assert total == SEEDS * len(CASES)
         done[0] = finished
 
     total = SEEDS * len(CASES)
-    found = train_cases(students(), total, RECIPE, evaluation, tmp_path, progress)
+    found = train_cases(students(), total, RECIPE, evaluation, tmp_path, Heard(note))
     assert done[0] == total
     assert max(ahead) == 5, "two for each of two CPUs, and the next"
     assert {case: len(values) for case, values in found.items()} == dict.fromkeys(CASES, SEEDS)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("seed-*.json")}
     assert len(files) == total
     next(iter(files)).unlink()
-    again = train_cases(students(), total, RECIPE, evaluation, tmp_path, progress)
+    again = train_cases(students(), total, RECIPE, evaluation, tmp_path, Heard(note))
 
     def accuracies(values):
         return {case: [each["accuracy"] for each in some] for case, some in values.items()}
@@ -63,7 +65,7 @@ def test_cases_of_the_same_labels_share_their_student(ray_cluster, evaluation, t
              Case(1, 1, edit=SwappedTop(2))]  # fmt: skip
     students = [StudyStudent(case, 1, case.labels(images, logits)) for case in cases]
     told = list[int]()
-    found = train_cases(students, 3, RECIPE, evaluation, tmp_path, lambda done, total: told.append(done))
+    found = train_cases(students, 3, RECIPE, evaluation, tmp_path, Heard(lambda phase, done, total: told.append(done)))
     assert told[-1] == 3
     assert found[cases[0]] == found[cases[1]] != found[cases[2]]
     assert len(list(tmp_path.rglob("seed-*.json"))) == 2
@@ -77,6 +79,6 @@ def test_weights_and_a_removed_class_make_another_student(ray_cluster, evaluatio
     removed = replace(case, edit=Control(3))
     students = [StudyStudent(case, 1, plain), StudyStudent(replace(case, members=2), 1, weighted),
                 StudyStudent(removed, 1, plain)]  # fmt: skip
-    found = train_cases(students, 3, RECIPE, evaluation, tmp_path, lambda done, total: None)
+    found = train_cases(students, 3, RECIPE, evaluation, tmp_path, SILENT)
     assert len(list(tmp_path.rglob("seed-*.json"))) == 3
     assert "class_accuracy" in found[removed][0]

@@ -1,4 +1,4 @@
-"""What decides recovered images, in one place."""
+"""What decides distilled images, in one place."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class RecoverJob:
-    """Images to be recovered; equal jobs make equal files.
+class SynthesisJob:
+    """Images to be distilled; equal jobs make equal files.
 
     Attributes:
         teacher: with batch norm.

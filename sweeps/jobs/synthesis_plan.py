@@ -19,8 +19,8 @@ _VALUE_BYTES = 4  # of a mean, and of a variance
 
 
 @dataclass(frozen=True)
-class RecoverPlan:
-    """Of images that a sweep recovers first; times in hours of one device.
+class SynthesisPlan:
+    """Of images that a sweep distils first; times in hours of one device.
 
     Attributes:
         num_training_images: that the teacher sees once; None where the configuration names none.
@@ -43,7 +43,7 @@ class RecoverPlan:
     recover_hours: float
 
 
-def plan_recover(
+def plan_synthesis(
     config: SweepConfig,
     num_classes: int,
     num_training_images: int | None,
@@ -51,7 +51,7 @@ def plan_recover(
     forward_rate: float,
     device: torch.device,
     measure_seconds: float,
-) -> RecoverPlan:
+) -> SynthesisPlan:
     """Plan squeeze and recover, with an untrained network.
 
     Args:
@@ -78,7 +78,7 @@ def plan_recover(
     rate = _ITERATIONS * count / seconds
     squeeze_hours = None if num_training_images is None else num_training_images / forward_rate / 3600
     class_bytes = _ID_AND_COUNT_BYTES + 2 * _VALUE_BYTES * sum(recoverer.channels.values())
-    return RecoverPlan(
+    return SynthesisPlan(
         num_training_images=num_training_images,
         statistics_bytes=num_classes * class_bytes if recipe.mode == "class" else 0,
         num_batches=len(batches),

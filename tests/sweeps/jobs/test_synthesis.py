@@ -21,18 +21,20 @@ from lpqld.images.training_images import TrainingImages
 from lpqld.models.architectures import build
 from lpqld.models.teacher import Teacher, load_teacher, save_teacher
 from lpqld.models.teacher_spec import TeacherSpec
+from lpqld.progress import SILENT
 from sweeps.config.load import load_config
 from sweeps.export import export
 from sweeps.jobs.inputs import TEACHER_FILE
-from sweeps.jobs.recover import ABOUT_FILE, SHEETS_FOLDER, synthesize
-from sweeps.jobs.recover_spec import RecoverJob
 from sweeps.jobs.squeeze_chunks import squeeze_classes
 from sweeps.jobs.sweep_images import images_source, make_images
+from sweeps.jobs.synthesis import ABOUT_FILE, SHEETS_FOLDER, synthesize
+from sweeps.jobs.synthesis_spec import SynthesisJob
 from sweeps.report.image_sheets import contact_sheet
 from sweeps.report.tables import IMAGES_FILE
 from sweeps.sweep import run_sweep
 from sweeps.tracking.experiment import KIND_TAG, Experiment
 from tests.conftest import kill_9, started, wait_until
+from tests.heard import Heard
 
 RECIPE = RecoverRecipe(iterations=6, shift=1, batch_size=4)
 
@@ -62,7 +64,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def made(teacher, images, statistics, out, recipe=RECIPE, encoding=None, workers=1) -> ImageSet:
     """By one worker, since starting a second takes longer than all of the work."""
-    job = RecoverJob(teacher, images, recipe, 2, encoding or Encoding())
+    job = SynthesisJob(teacher, images, recipe, 2, encoding or Encoding())
     synthesize(job, out, statistics.folder.parent, workers=workers)
     return ImageSet.open(out)
 
@@ -86,11 +88,11 @@ class TestSqueeze:
 
     def test_they_are_found_again(self, images, teacher, statistics):
         before = {path: path.stat().st_mtime_ns for path in statistics.folder.iterdir()}
-        seen = []
-        folder = squeeze_classes(teacher, images, statistics.folder.parent, progress=lambda *args: seen.append(args))
+        heard = Heard()
+        folder = squeeze_classes(teacher, images, statistics.folder.parent, progress=heard)
         assert folder == statistics
         assert {path: path.stat().st_mtime_ns for path in statistics.folder.iterdir()} == before
-        assert seen == [("squeeze", 10, 10)]
+        assert heard.counts == [("squeeze", 10, 10)]
 
     def test_a_missing_chunk_is_made_again_and_a_damaged_one_is_named(self, images, teacher, statistics):
         path = statistics.path(3)
@@ -135,8 +137,8 @@ class TestRecover:
     def test_a_damaged_batch_is_named_and_made_again_once_it_is_deleted(
         self, recovered, images, teacher, statistics, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr("sweeps.jobs.recover._assemble", lambda *_: None)  # as if killed before
-        synthesize(RecoverJob(teacher, images, RECIPE, 2), tmp_path / "out", statistics.folder.parent, workers=1)
+        monkeypatch.setattr("sweeps.jobs.synthesis._assemble", lambda *_: None)  # as if killed before
+        synthesize(SynthesisJob(teacher, images, RECIPE, 2), tmp_path / "out", statistics.folder.parent, workers=1)
         monkeypatch.undo()
         (batch,) = (tmp_path / "out").rglob("batch-00003.npz")
         batch.write_bytes(batch.read_bytes()[:500])
@@ -155,9 +157,9 @@ class TestRecover:
                 (tmp_path / "out" / "images-00000-of-00001.parquet").write_bytes(b"the first of two")
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(f"sweeps.jobs.recover.{step}", killed)
+        monkeypatch.setattr(f"sweeps.jobs.synthesis.{step}", killed)
         with pytest.raises(KeyboardInterrupt):
-            synthesize(RecoverJob(teacher, images, RECIPE, 2), tmp_path / "out", statistics.folder.parent, workers=1)
+            synthesize(SynthesisJob(teacher, images, RECIPE, 2), tmp_path / "out", statistics.folder.parent, workers=1)
         monkeypatch.undo()
         if step == "write_parquet":
             with pytest.raises(ConfigError, match="the unfinished images of another synthesize job"):
@@ -201,7 +203,7 @@ def test_after_kill_9_finished_batches_are_not_made_again(images, teacher, stati
     recipe, checkpoint = replace(RECIPE, iterations=80), tmp_path / "teacher.safetensors"
     save_teacher(checkpoint, teacher.model, teacher.spec)
     loaded = load_teacher(checkpoint, image_class_names=images.class_names)
-    job = RecoverJob(loaded, images, recipe, 2)
+    job = SynthesisJob(loaded, images, recipe, 2)
     line = ["--images", "digits:train", "--teacher", checkpoint, "--ipc", 2, "--out", tmp_path / "out"]
     line += ["--statistics", statistics.folder.parent]
     for name in ("iterations", "shift", "batch_size"):
@@ -350,7 +352,7 @@ class TestSweep:
             tmp_path / "second",
             lambda names: load_teacher(teacher, image_class_names=names),
             address=None,
-            progress=lambda *args: None,
+            progress=SILENT,
         )
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
         export(result, result.points, tmp_path / "out", "parquet", tmp_path)
