@@ -22,7 +22,7 @@ from real_data import PLACEHOLDER
 from study_tables import pivot
 
 from lpqld.storage import write_atomically
-from sweeps.studies import STUDIES
+from sweeps.studies import STUDY_NAMES
 
 _RESULTS = Path(__file__).resolve().parent / "studies"
 _STUDENT = {
@@ -98,10 +98,10 @@ _ALL = {"experts.architecture": "convnet_d3", "student.architecture": "convnet_d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=DATA)
-    parser.add_argument("--only", nargs="+", choices=STUDIES, help="some studies")
+    parser.add_argument("--only", nargs="+", choices=STUDY_NAMES, help="some studies")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lpqld-studies")
     arguments = parser.parse_args()
-    for name in arguments.only or STUDIES:
+    for name in arguments.only or STUDY_NAMES:
         out = _RESULTS / arguments.data / name
         if not (out / "result.json").exists():
             run(arguments.data, name, arguments.cache / arguments.data, out)

@@ -7,10 +7,8 @@ import typer
 
 from cli import options
 from cli.output import Answer, Reporter, command
-from lpqld.errors import ConfigError
+from sweeps.studies import STUDY_NAMES
 
-# Known to help without loading what runs them; a test compares them with `sweeps.studies.cases.STUDIES`.
-NAMES = ("expert-epoch", "temperature", "ensemble", "swap", "entropy", "zero-shot", "scaling", "hard")
 _SETTING_OF = {
     "images": "images",
     "evaluation": "eval.source",
@@ -30,7 +28,7 @@ _SETTING_OF = {
 
 @command
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"{', '.join(NAMES[:-1])} or {NAMES[-1]}.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"{', '.join(STUDY_NAMES[:-1])} or {STUDY_NAMES[-1]}.")],
     images: Annotated[
         str | None, typer.Option("--images", help=f"Real images, of which students see a few. {options.IMAGES_HELP}")
     ] = None,
@@ -76,17 +74,16 @@ def study(
     """
     from sweeps.cluster import cluster
     from sweeps.config import load_study_config, parse_settings
-    from sweeps.studies import FIGURE_FILE, document, markdown, study_recorded
+    from sweeps.studies import FIGURE_FILE, document, markdown, study_named, study_recorded
 
-    if name not in NAMES:
-        raise ConfigError(f"no study {name!r}: expected {', '.join(NAMES)}")
+    asked = study_named(name)
     given: dict[str, Any] = {
         key: value for key, value in locals().items() if key in _SETTING_OF and value not in (None, [])
     }
     settings = {**parse_settings(set_ or []), **{_SETTING_OF[key]: value for key, value in given.items()}}
     study_config = load_study_config(config, settings)
     with Reporter() as reporter, cluster(address):
-        findings = study_recorded(name, study_config, root, progress=reporter)
+        results = study_recorded(asked, study_config, root, progress=reporter)
     folder = root / "studies" / name
-    text = f"{markdown(name, findings)}\nfigure: {folder / FIGURE_FILE}"
-    return Answer({**document(name, findings), "folder": str(folder)}, text)
+    text = f"{markdown(asked, results)}\nfigure: {folder / FIGURE_FILE}"
+    return Answer({**document(asked, results), "folder": str(folder)}, text)

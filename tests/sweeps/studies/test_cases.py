@@ -10,9 +10,15 @@ from lpqld.images.image_set import ImageSet
 from sweeps.config.load import load_study_config
 from sweeps.config.study import StudyConfig
 from sweeps.jobs.expert_files import trajectory
-from sweeps.studies.cases import STUDIES, Case, steps
-from sweeps.studies.label_edits import swapped
-from sweeps.studies.labels import labels_of
+from sweeps.studies.case import Case
+from sweeps.studies.catalogue.hard import Argmax, Smoothed
+from sweeps.studies.catalogue.swap import Swapped, SwappedTop, swapped
+from sweeps.studies.catalogue.temperature import Softened
+from sweeps.studies.catalogue.zero_shot import WithoutImages, WithoutMass, WithoutMassRenormalised
+from sweeps.studies.edits import Hard, Soft
+from sweeps.studies.grid import KeptClasses
+from sweeps.studies.registry import STUDY_NAMES, study_named
+from sweeps.studies.study import StudyInputs, steps
 
 EPOCHS = (1, 4, 30)
 
@@ -22,7 +28,7 @@ def config(**settings: object) -> StudyConfig:
 
 
 def cases(name: str, num_experts: int = 4, **settings: object) -> list[Case]:
-    return STUDIES[name].cases(config(**settings), EPOCHS, num_experts, num_classes=10)
+    return study_named(name).cases(StudyInputs(config(**settings), EPOCHS, num_experts, num_classes=10))
 
 
 def test_steps_go_to_the_end():
@@ -33,7 +39,7 @@ def test_steps_go_to_the_end():
 
 
 def test_every_study_has_cases_of_every_number_of_images_each_once():
-    for name in STUDIES:
+    for name in STUDY_NAMES:
         found = cases(name, ipc=[1, 50])
         assert {case.ipc for case in found} == {1, 50}
         assert len(set(found)) == len(found)
@@ -46,22 +52,15 @@ def test_what_they_vary():
     assert [case.members for case in cases("ensemble", ipc=[1])] == [1, 2, 4], "8 are not there"
     assert {case.epoch for case in cases("ensemble", epoch=4)} == {4}
     temperatures = cases("temperature", ipc=[1], temperatures=[1, 4])
-    assert [(case.epoch, case.edit, case.value) for case in temperatures[:2]] == [
-        (1, "none", None),
-        (1, "softened", 4.0),
-    ]
-    assert [case.value for case in cases("swap", ipc=[1])] == [None, 1, 2, 5, 9, 1, 2, 5]
+    assert temperatures[:2] == [Case(1, 1), Case(1, 1, edit=Softened(4.0))]
+    assert [case.edit.value for case in cases("swap", ipc=[1])] == [None, 1, 2, 5, 9, 1, 2, 5]
     ranked = cases("swap", ipc=[1], ranks=[3, 9])
-    assert [(case.edit, case.value) for case in ranked[1:]] == [("swapped", 3), ("swapped", 9), ("swapped-top", 3)]
+    assert [case.edit for case in ranked[1:]] == [Swapped(3), Swapped(9), SwappedTop(3)]
     assert [str(case) for case in cases("zero-shot", ipc=[1])][:2] == [
         "ipc 1, epoch 30, removed 0, edit control",
         "ipc 1, epoch 30, edit without-images, removed 0",
     ]
-    assert [(case.edit, case.value) for case in cases("scaling", ipc=[1], k=[0, 3, 10])] == [
-        ("hard", None),
-        ("top-k", 3),
-        ("none", None),
-    ]
+    assert [case.edit for case in cases("scaling", ipc=[1], k=[0, 3, 10])] == [Hard(), KeptClasses(3), Soft()]
     assert [case.epoch for case in cases("hard", ipc=[1], smoothing=[0.2])] == [30, 30, None, None]
 
 
@@ -128,8 +127,8 @@ def logits() -> np.ndarray:
 
 class TestLabels:
     def probabilities(self, case: Case, images: ImageSet, logits: np.ndarray) -> np.ndarray:
-        decoded = labels_of(case, images, logits).encoded.decode()
-        order = decoded.views_of(images).order if case.edit != "without-images" else slice(None)
+        decoded = case.labels(images, logits).encoded.decode()
+        order = decoded.views_of(images).order
         found = np.empty((decoded.spec.num_views, 10))
         values = decoded.logits.dense(10)
         found[order] = np.exp(values - values.max(axis=1, keepdims=True))
@@ -145,32 +144,32 @@ class TestLabels:
         top = np.where(logits >= np.sort(logits, axis=1)[:, -3:-2], self.softmax(logits), 0)
         expected = {
             Case(2, 1): self.softmax(logits),
-            Case(2, 1, edit="softened", value=4.0): self.softmax(logits / 4),
-            Case(2, 1, edit="swapped", value=1): self.softmax(swapped(logits, 1)),
-            Case(2, 1, edit="top-k", value=3): top / top.sum(axis=1, keepdims=True),
-            Case(2, edit="hard"): hard,
-            Case(2, 1, edit="argmax"): largest,
-            Case(2, edit="smoothed", value=0.2): 0.8 * hard + 0.02,
+            Case(2, 1, edit=Softened(4.0)): self.softmax(logits / 4),
+            Case(2, 1, edit=Swapped(1)): self.softmax(swapped(logits, 1)),
+            Case(2, 1, edit=KeptClasses(3)): top / top.sum(axis=1, keepdims=True),
+            Case(2, edit=Hard()): hard,
+            Case(2, 1, edit=Argmax()): largest,
+            Case(2, edit=Smoothed(0.2)): 0.8 * hard + 0.02,
         }
         for case, wanted in expected.items():
             assert self.probabilities(case, images, logits) == pytest.approx(wanted, abs=3e-3), case
 
     def test_a_removed_class(self, images, logits):
-        gone = labels_of(Case(2, 1, edit="without-images", removed=3), images, logits)
+        gone = Case(2, 1, edit=WithoutImages(3)).labels(images, logits)
         assert gone.images.num_images == 18
         assert 3 not in gone.images.labels
         assert gone.encoded.decode().views_of(images).images.num_images == 18, "they are found among all images"
         share = self.softmax(logits)[:, 3]
         others = images.labels.numpy() != 3
-        for edit in ("without-mass", "without-mass-renormalised"):
-            found = labels_of(Case(2, 1, edit=edit, removed=3), images, logits)
-            probabilities = self.probabilities(Case(2, 1, edit=edit, removed=3), images, logits)
+        for edit in (WithoutMass(3), WithoutMassRenormalised(3)):
+            case = Case(2, 1, edit=edit)
+            weights, probabilities = case.labels(images, logits).weights, self.probabilities(case, images, logits)
             assert probabilities[others, 3].max() < 1e-20
             assert probabilities[~others, 3] == pytest.approx(share[~others], abs=3e-3)
-            if edit == "without-mass":
-                assert found.weights == pytest.approx(np.where(others, 1 - share, 1), abs=1e-6)
+            if edit == WithoutMass(3):
+                assert weights == pytest.approx(np.where(others, 1 - share, 1), abs=1e-6)
             else:
-                assert found.weights is None
+                assert weights is None
 
 
 def test_experts_that_are_not_there_or_differ(tmp_path):

@@ -8,7 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lpqld.errors import ConfigError
-from sweeps.studies.label_edits import smoothed, softened, swapped, swapped_top, without_class
+from sweeps.studies.catalogue.hard import smoothed
+from sweeps.studies.catalogue.swap import swapped, swapped_top
+from sweeps.studies.catalogue.temperature import softened
+from sweeps.studies.catalogue.zero_shot import without_class
 
 
 def made_up(seed: int, ties: bool = False) -> np.ndarray:

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cli.study import NAMES
 from lpqld.images.image_set import ImageSet
 from lpqld.labels.label_set import LabelSet
 from lpqld.models.ensemble import load_teachers
-from sweeps.studies.cases import STUDIES
+from sweeps.studies.registry import STUDY_NAMES
 
 SMALL = (
     *("--images", "digits:train", "--eval", "digits:test", "--val", "digits:val", "--ipc", "1", "--ipc", "5"),
@@ -28,10 +27,6 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def by_epoch(ray_cluster, in_process, root) -> dict:
     return in_process("study", "expert-epoch", *SMALL, "--root", root).document
-
-
-def test_names_are_those_of_the_studies():
-    assert set(NAMES) == set(STUDIES)
 
 
 def test_cases_have_what_they_should(by_epoch, root):
@@ -130,7 +125,7 @@ def test_experts_that_changed_behind_their_path(ray_cluster, in_process, tmp_pat
         assert children == [entry["expert_accuracy"] for entry in found["cases"]]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("expert-epoch", "temperature")])
+@pytest.mark.parametrize("name", [name for name in STUDY_NAMES if name not in ("expert-epoch", "temperature")])
 def test_the_others_on_the_same_experts(by_epoch, in_process, root, name):
     experts = sorted((root / "studies" / "experts").glob("*.safetensors"))
     times = [path.stat().st_mtime_ns for path in experts]

@@ -9,13 +9,15 @@ from lpqld.images.image_set import ImageSet
 from lpqld.progress import SILENT
 from lpqld.training.recipe import Recipe
 from sweeps.jobs.inputs import Evaluation
-from sweeps.studies.cases import Case
-from sweeps.studies.labels import labels_of
+from sweeps.studies.case import Case
+from sweeps.studies.catalogue.swap import Swapped, SwappedTop
+from sweeps.studies.catalogue.zero_shot import Control
+from sweeps.studies.edits import Hard
 from sweeps.studies.students import StudyStudent, train_cases
 from tests.heard import Heard
 
 RECIPE = Recipe(temperature="1", ca="off", epochs=1, batch_size=10)
-SEEDS, CASES = 3, [Case(1, edit="hard"), Case(2, edit="hard"), Case(3, edit="hard")]
+SEEDS, CASES = 3, [Case(1, edit=Hard()), Case(2, edit=Hard()), Case(3, edit=Hard())]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def test_labels_wait_for_room_and_students_are_trained_once(ray_cluster, evaluat
             for seed in range(1, SEEDS + 1):
                 asked.append((case, seed))
                 ahead.append(len(asked) - done[0])
-                labels = labels_of(case, ImageSet.open("digits:train", sample=(case.ipc, seed)), None)
+                labels = case.labels(ImageSet.open("digits:train", sample=(case.ipc, seed)), None)
                 yield StudyStudent(case, seed, labels)
 
     def note(_phase: str, finished: int, total: int) -> None:
@@ -59,9 +61,9 @@ def test_labels_wait_for_room_and_students_are_trained_once(ray_cluster, evaluat
 def test_cases_of_the_same_labels_share_their_student(ray_cluster, evaluation, tmp_path):
     images = ImageSet.open("digits:train", sample=(1, 1))
     logits = np.random.default_rng(0).normal(size=(images.num_images, images.num_classes)).astype(np.float32)
-    cases = [Case(1, 1, edit="swapped", value=1), Case(1, 1, edit="swapped-top", value=1),
-             Case(1, 1, edit="swapped-top", value=2)]  # fmt: skip
-    students = [StudyStudent(case, 1, labels_of(case, images, logits)) for case in cases]
+    cases = [Case(1, 1, edit=Swapped(1)), Case(1, 1, edit=SwappedTop(1)),
+             Case(1, 1, edit=SwappedTop(2))]  # fmt: skip
+    students = [StudyStudent(case, 1, case.labels(images, logits)) for case in cases]
     told = list[int]()
     found = train_cases(students, 3, RECIPE, evaluation, tmp_path, Heard(lambda phase, done, total: told.append(done)))
     assert told[-1] == 3
@@ -71,10 +73,10 @@ def test_cases_of_the_same_labels_share_their_student(ray_cluster, evaluation, t
 
 def test_weights_and_a_removed_class_make_another_student(ray_cluster, evaluation, tmp_path):
     images = ImageSet.open("digits:train", sample=(1, 1))
-    case = Case(1, edit="hard")
-    plain = labels_of(case, images, None)
+    case = Case(1, edit=Hard())
+    plain = case.labels(images, None)
     weighted = replace(plain, weights=np.linspace(0, 1, images.num_images))
-    removed = replace(case, removed=3)
+    removed = replace(case, edit=Control(3))
     students = [StudyStudent(case, 1, plain), StudyStudent(replace(case, members=2), 1, weighted),
                 StudyStudent(removed, 1, plain)]  # fmt: skip
     found = train_cases(students, 3, RECIPE, evaluation, tmp_path, SILENT)
