@@ -33,7 +33,7 @@ from lpqld.training import Recipe, Student, ViewDataset, train
 from lpqld.views import ViewRule
 from sweeps.cluster import TrialResources
 from sweeps.config import PaperConfig, SearchConfig
-from sweeps.search import Shared, TrialResult, choose_labels, confirm, epochs_between_rungs, search, spaces_for
+from sweeps.search import MasterLabels, Shared, TrialResult, confirm, epochs_between_rungs, search, spaces_for
 
 _CPU = torch.device("cpu")
 _BUDGET = 12_000
@@ -85,8 +85,8 @@ def measure(shared: Shared, epochs: int, trials: int) -> dict:
         confirmed = time.perf_counter() - start
     bare = []
     for result in found:
-        labels = choose_labels(result.choice, shared).labels
-        recipe = shared.recipe_of(result.choice)
+        labels = result.choice.labels(shared).labels
+        recipe = result.choice.recipe(shared)
         start = time.perf_counter()
         data = ViewDataset(shared.images, labels, _CPU)
         student = Student(recipe, shared.images.num_classes, 0)
@@ -125,7 +125,7 @@ def digits() -> Shared:
     batches = Labeler(teacher, images, rule, 0, _CPU).batches(0, spec.num_views, 100, Dense())
     labels = encode(Labels(spec, Logits.concatenate(list(batches))), Dense()).decode()
     recipe = Recipe(temperature="20:2:step", lr=0.002)
-    return Shared(images, labels, ImageSet.open("digits:val"), ImageSet.open("digits:test"), recipe)
+    return Shared(images, MasterLabels(labels), ImageSet.open("digits:val"), ImageSet.open("digits:test"), recipe)
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def small_shared() -> Any:
     from lpqld.models.teacher import Teacher
     from lpqld.training.recipe import Recipe
     from lpqld.views.rule import ViewRule
-    from sweeps.search.choice import Shared
+    from sweeps.search.shared import MasterLabels, RealImages, Shared
 
     device, rule = torch.device("cpu"), ViewRule(crop_scale=(0.6, 1.0), flip=False)
     train = ImageSet.open("digits:train")
@@ -225,7 +225,8 @@ def small_shared() -> Any:
     images, real = train.sample_per_class(3, seed=0), train.sample_per_class(3, seed=1)
     recipe = Recipe(epochs=20, batch_size=30, temperature="20:2:step", lr=0.004)
     validation, test = ImageSet.open("digits:val"), ImageSet.open("digits:test")
-    return Shared(images, labelled(images), validation, test, recipe, real=(real, labelled(real)))
+    master = MasterLabels(labelled(images))
+    return Shared(images, master, validation, test, recipe, real=RealImages(real, labelled(real)))
 
 
 @pytest.fixture(scope="session")

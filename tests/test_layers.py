@@ -45,7 +45,7 @@ ROOMS = {
         "cluster": ("config",),
         "tracking": ("report",),
         "jobs": ("config", "cluster", "report", "tracking"),
-        "search": ("config", "cluster", "jobs", "report"),
+        "search": ("config", "cluster", "jobs", "report", "tracking"),
         "studies": ("config", "cluster", "jobs", "report", "tracking"),
     },
 }

@@ -24,5 +24,6 @@ if TYPE_CHECKING:
         write_report,
     )
     from sweeps.report.temperatures import temperature_figure
+    from sweeps.report.versions import environment
 
 __getattr__, __dir__, __all__ = lazily(__name__, __file__)

@@ -34,7 +34,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Point:
-    """One confirmed choice: its bytes, its accuracy on the test set, its configuration.
+    """One confirmed choice over all its seeds: its bytes, its accuracy on the test set, its configuration.
 
     `budget` is in bytes (None for a baseline), `labels` the path of the label set on disk (None where none is
     written), `val_accuracy` the mean over seeds on the validation set: the one that selects and decides `on_front`.
@@ -95,7 +95,7 @@ def load_result(root: str | Path, experiment: str) -> SweepResult:
     """
     path = Path(root) / experiment / RESULT_FILE
     if not path.is_file():
-        known = sorted(found.parent.name for found in Path(root).glob(f"*/{RESULT_FILE}"))
+        known = sorted(result.parent.name for result in Path(root).glob(f"*/{RESULT_FILE}"))
         there = f"finished sweeps there: {', '.join(known)}" if known else "no finished sweep is there"
         unfinished = " (it was started but has not finished: run the same `lpqld sweep` again to resume it)"
         hint = unfinished if path.parent.is_dir() else ""

@@ -1,63 +1,98 @@
-"""What a trial may choose: labels and recipe; and what every choice of a sweep is made from."""
+"""A choice: which labels a student gets, and how the student is trained on them.
+
+A choice and its student are a trial (`trial.TrialResult` is what one gave). A choice whose students of several seeds
+read the test set is a point of the report (`sweeps.report.Point`). The kinds of choices are in `choice_kinds`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal
 
 from lpqld.byte_sizes import format_bytes
-from lpqld.codecs import Codec, Dense, TopK, codec_for
+from lpqld.codecs import Codec, TopK
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
-from lpqld.labels import EncodedLabels, Labels, PrefixSizes, RecodedLabels, encode, recode
+from lpqld.labels import EncodedLabels, Labels, RecodedLabels, encode, recode
 from lpqld.storage import canonical_json, fingerprint
 from lpqld.training import Recipe
-from sweeps.search.reference_container import reference_bytes, reference_views
-
-_PILOT_VIEWS = 4096
-_RUNG_IMAGES = 1000
+from sweeps.search.shared import MasterLabels, Shared
 
 PLAIN = TopK.name
-Kind = Literal["search", "hard", "all", "prune", "paper", "real"]
+# What a choice's JSON says of a field that its kind lacks, in the order in which the fields are written.
+_LACKING: dict[str, Any] = {
+    "budget": None,
+    "k": None,
+    "bits": 16,
+    "codec": PLAIN,
+    "temperature": None,
+    "ca": None,
+    "lr": None,
+    "epoch": None,
+    "hard_every": 0,
+}
+# Left out of params at these values, which say nothing: no epoch, the plain codec, no hard labels.
+_UNSAID: dict[str, Any] = {"epoch": None, "codec": PLAIN, "hard_every": 0}
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which labels, and how a student is trained on them.
+class ChosenLabels:
+    """A choice's labels as a student gets them, and their size; labels are None where there are hard labels alone."""
+
+    labels: Labels | RecodedLabels | None
+    label_bytes: int
+    num_views: int
+    prune_ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(ABC):
+    """Which labels, and how a student is trained on them: one subclass a kind.
 
     Attributes:
-        kind: "search" is ours (TopK in steps, filling `budget`); the others are baselines: "hard" labels, "all" labels
-            in fp16, "prune" (all classes in fp16, views pruned to the budget), "paper" (MR-k in fp16 with the
-            reference's bytes, views pruned to the budget), "real" (all labels of random real images).
-        budget: bytes, or None.
-        k, bits: of the codec.
-        codec: `--codec`: what labels say of the classes that they leave out ("topk" says nothing), or "lowrank".
+        kind: the name of the kind in results and tracking.
+        description: of the kind, in a few words, for reports.
         temperature, ca, lr: of the recipe.
-        epoch: of the experts that said the labels; None where trials do not choose it.
-        hard_every: of the recipe; baselines have no epochs of hard labels.
     """
 
-    kind: Kind
-    budget: int | None = None
-    k: int | None = None
-    bits: int = 16
-    codec: str = PLAIN
+    kind: ClassVar[str]
+    description: ClassVar[str]
+
     temperature: str = "20"
     ca: Literal["fit", "paper", "off"] = "off"
     lr: float = 1e-3
-    epoch: int | None = None
-    hard_every: int = 0
+
+    @property
+    def budget(self) -> int | None:
+        """Bytes on disk that the labels fill; None where a kind has a size of its own."""
+        return None
+
+    @abstractmethod
+    def labels(self, shared: Shared) -> ChosenLabels:
+        """The labels, a view of the master that takes no memory; their size is exact before any training.
+
+        Raises:
+            ConfigError: they cannot be made, for instance because the budget is smaller than one label per image.
+        """
+
+    def images(self, shared: Shared) -> ImageSet:
+        """The images that the student is trained on."""
+        return shared.images
+
+    def recipe(self, shared: Shared) -> Recipe:
+        """The sweep's recipe with the choice's temperatures and learning rate; no epochs of hard labels."""
+        return replace(shared.recipe, temperature=self.temperature, ca=self.ca, lr=self.lr, hard_every=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, the same fields for every kind; `choice_kinds.choice_from_json` is the inverse."""
+        return {"kind": self.kind, **_LACKING, **asdict(self)}
 
     @property
     def params(self) -> dict[str, Any]:
-        """All of it as JSON values, without those that say nothing: no epoch, the plain codec, no hard labels."""
-        left_out = {"epoch": None, "codec": PLAIN, "hard_every": 0}
-        return {name: value for name, value in asdict(self).items() if name not in left_out or value != left_out[name]}
+        """The fields of `to_json` that say something."""
+        document = self.to_json()
+        return {name: value for name, value in document.items() if name not in _UNSAID or value != _UNSAID[name]}
 
     @property
     def trial_id(self) -> str:
@@ -66,164 +101,53 @@ class Choice:
         budget = "" if self.budget is None else f"-{format_bytes(self.budget).replace(' ', '')}"
         return f"{self.kind}{budget}-{digest}"
 
-    @property
-    def description(self) -> str:
-        """A few words for reports."""
-        return {
-            "search": "ours",
-            "hard": "hard labels",
-            "all": "all labels, fp16",
-            "prune": "pruning alone, fp16",
-            "paper": "paper's setting, its bytes",
-            "real": "random real images, all labels",
-        }[self.kind]
 
-
-@dataclass(frozen=True)
-class Shared:
-    """What every trial of a sweep reads: images, master labels, evaluation images, the recipe that trials vary.
-
-    Trials write to none of it, so that those of a node share one copy (`shared`).
+@dataclass(frozen=True, kw_only=True)
+class BudgetChoice(Choice):
+    """A choice of a codec, and of as many of the master's first views as fill a budget.
 
     Attributes:
-        real: random real images with labels of their own.
-        sizes: a folder where the bytes of the master's prefixes are kept by codec (`PrefixSizes`).
-        by_epoch: labels by the epoch of the experts that said them, with a folder of their sizes each; baselines, and
-            choices without an epoch, have `labels`.
+        budget: bytes on disk; None is good for nothing but to ask how small a budget can be.
     """
 
-    images: ImageSet
-    labels: Labels
-    validation: ImageSet
-    test: ImageSet
-    recipe: Recipe
-    real: tuple[ImageSet, Labels] | None = None
-    sizes: Path | None = None
-    by_epoch: Mapping[int, tuple[Labels, Path]] = field(default_factory=dict)
+    budget: int | None = None
 
-    def labels_for(self, choice: Choice) -> Shared:
-        """The same with the labels of a choice's epoch as the master."""
-        if choice.epoch is None:
-            return self
-        labels, sizes = self.by_epoch[choice.epoch]
-        return replace(self, labels=labels, sizes=sizes)
+    @abstractmethod
+    def encoding(self, shared: Shared) -> Codec:
+        """The codec of the labels."""
 
-    @cached_property
-    def rung_images(self) -> ImageSet:
-        """What rungs are measured on: the validation set, or a stratified part of it.
+    def master(self, shared: Shared) -> MasterLabels:
+        """The labels that the choice takes a part of."""
+        return shared.master_of(None)
 
-        Rungs only rank trials of one budget against each other, so a part of a large set is enough for them.
+    def labels(self, shared: Shared) -> ChosenLabels:
+        """The labels that fill the budget."""
+        codec, recipe = self.encoding(shared), self.recipe(shared).to_json()
+        num_views, label_bytes = self._fill(shared, codec)
+        labels = recode(self.master(shared).labels, codec, num_views=num_views, recipe=recipe)
+        return ChosenLabels(labels, label_bytes, num_views, labels.spec.prune_ratio)
+
+    def encode(self, shared: Shared) -> EncodedLabels:
+        """The label set that fills the budget, as it goes to disk."""
+        codec, recipe = self.encoding(shared), self.recipe(shared).to_json()
+        num_views, _ = self._fill(shared, codec)
+        return encode(self.master(shared).labels, codec, num_views=num_views, recipe=recipe)
+
+    def require_room(self, shared: Shared) -> None:
+        """Do nothing where the budget has room for one label per image.
+
+        Raises:
+            ConfigError: it has none.
         """
-        share = _RUNG_IMAGES / self.validation.num_images
-        return self.validation if share >= 1 else self.validation.split(share, seed=0)[0]
+        self._fill(shared, self.encoding(shared))
 
-    def recipe_of(self, choice: Choice) -> Recipe:
-        """The recipe with a choice's temperatures, learning rate and epochs of hard labels."""
-        return replace(
-            self.recipe, temperature=choice.temperature, ca=choice.ca, lr=choice.lr, hard_every=choice.hard_every
-        )
+    def _fill(self, shared: Shared, codec: Codec) -> tuple[int, int]:
+        """The most views that fit the budget, and the bytes that they take."""
+        sizes, recipe = self.master(shared).prefix_sizes(codec), self.recipe(shared).to_json()
+        num_views = sizes.most(self._required_budget(), recipe)
+        return num_views, sizes.num_bytes(num_views, recipe)
 
-    def sizes_in(self, codec: Codec) -> PrefixSizes:
-        """The bytes of every prefix of the master in a codec, encoded once for all budgets and trials."""
-        return PrefixSizes(self.labels, codec, self.sizes)
-
-    def prepared(self) -> Shared:
-        """The same, with what all trials would compute alike computed already."""
-        for images in (self.images, *(self.real or ())[:1]):
-            assert images.fingerprint
-        assert self.rung_images
-        return self
-
-
-@dataclass(frozen=True)
-class ChosenLabels:
-    """A choice's labels as a student gets them, and their size."""
-
-    labels: Labels | RecodedLabels | None
-    label_bytes: int
-    num_views: int
-    prune_ratio: float
-
-
-def choose_labels(choice: Choice, shared: Shared) -> ChosenLabels:
-    """A choice's labels, a view of the master that takes no memory; their size is exact before any training.
-
-    Raises:
-        ConfigError: the budget is smaller than one label per image.
-    """
-    shared = shared.labels_for(choice)
-    master = shared.labels
-    if choice.kind == "hard":
-        return ChosenLabels(None, 0, 0, 0.0)
-    if choice.kind == "real":
-        if shared.real is None:
-            raise ConfigError("the random-real baseline needs images.real")
-        master = shared.real[1]
-    if choice.kind in ("all", "real"):
-        return ChosenLabels(master, all_label_bytes(master), master.spec.num_views, 0.0)
-    codec, recipe = _codec_of(choice, shared), _recipe_of(choice, shared)
-    if choice.kind == "paper":
-        num_views = affordable_views(choice, shared)
-        label_bytes = reference_bytes(num_views, choice.k or 1, master.spec.batch_size)
-    else:
-        sizes = shared.sizes_in(codec)
-        num_views = sizes.most(_budget_of(choice), recipe)
-        label_bytes = sizes.num_bytes(num_views, recipe)
-    labels = recode(master, codec, num_views=num_views, recipe=recipe)
-    return ChosenLabels(labels, label_bytes, num_views, labels.spec.prune_ratio)
-
-
-def encode_chosen(choice: Choice, shared: Shared) -> EncodedLabels:
-    """The label set of a choice that fills a budget, as it goes to disk."""
-    shared = shared.labels_for(choice)
-    codec, recipe = _codec_of(choice, shared), _recipe_of(choice, shared)
-    return encode(shared.labels, codec, num_views=affordable_views(choice, shared), recipe=recipe)
-
-
-def affordable_views(choice: Choice, shared: Shared) -> int:
-    """The most views that fit a choice's budget.
-
-    Raises:
-        ConfigError: it has none, or one that is smaller than one label per image.
-    """
-    if choice.kind == "paper":
-        return reference_views(_budget_of(choice), choice.k or 1, shared.labels.spec)
-    shared = shared.labels_for(choice)
-    return shared.sizes_in(_codec_of(choice, shared)).most(_budget_of(choice), _recipe_of(choice, shared))
-
-
-def smallest_budget(choice: Choice, shared: Shared) -> int:
-    """Bytes of one label per image in a choice's codec: the smallest budget that it can fill."""
-    shared = shared.labels_for(choice)
-    num_views, recipe = shared.images.num_images, _recipe_of(choice, shared)
-    return encode(shared.labels, _codec_of(choice, shared), num_views=num_views, recipe=recipe).num_bytes
-
-
-def _budget_of(choice: Choice) -> int:
-    if choice.budget is None:
-        raise ConfigError(f"a choice of kind {choice.kind} needs a budget")
-    return choice.budget
-
-
-def _recipe_of(choice: Choice, shared: Shared) -> dict[str, Any]:
-    return shared.recipe_of(choice).to_json()
-
-
-def _codec_of(choice: Choice, shared: Shared) -> Codec:
-    """The codec of a choice that fills a budget: as fp16 all that the master holds or k classes, else k in steps."""
-    logits, num_classes = shared.labels.logits, shared.images.num_classes
-    if choice.kind == "paper":
-        return TopK(choice.k or 1)
-    if choice.kind == "prune":
-        stored = logits.ids.shape[1]
-        return Dense() if stored == num_classes else TopK(stored)
-    pilot = shared.labels.take(np.arange(min(_PILOT_VIEWS, shared.labels.spec.num_views)))
-    return codec_for(choice.codec, k=choice.k, bits=choice.bits, num_classes=num_classes, pilot=pilot)
-
-
-def all_label_bytes(master: Labels) -> int:
-    """Bytes on disk of every view's logits, all classes, fp16: what a user stores without this project."""
-    spec = master.spec
-    if spec.codec.stores_every_logit:
-        return PrefixSizes(master, Dense()).num_bytes(spec.num_views)
-    return spec.num_views * spec.num_classes * 2
+    def _required_budget(self) -> int:
+        if self.budget is None:
+            raise ConfigError(f"a choice of kind {self.kind} needs a budget")
+        return self.budget

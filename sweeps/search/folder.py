@@ -61,17 +61,16 @@ def claimed(folder: Path, config: SweepConfig) -> Iterator[None]:
 
 def _claim(folder: Path, config: SweepConfig) -> None:
     unused = {"resources"} if config.recovers else {"resources", "recover"}
-    wanted = json.loads(canonical_json(config.model_dump(mode="json", exclude=unused)))
+    document = json.loads(canonical_json(config.model_dump(mode="json", exclude=unused)))
     path = folder / CONFIG_FILE
     if not path.is_file():
-        write_atomically(path, json.dumps(wanted, indent=2).encode())
+        write_atomically(path, json.dumps(document, indent=2).encode())
         return
-    found = read_json(path, f"restore it, or delete {folder} or pass another --name to begin anew")
-    changed = [
-        key for key in sorted({*_flat(found), *_flat(wanted)}) if _flat(found).get(key) != _flat(wanted).get(key)
-    ]
+    before = _flat(read_json(path, f"restore it, or delete {folder} or pass another --name to begin anew"))
+    now = _flat(document)
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if changed:
-        shown = "; ".join(f"{key} was {_flat(found).get(key)!r}, now {_flat(wanted).get(key)!r}" for key in changed[:5])
+        shown = "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in changed[:5])
         raise ConfigError(
             f"{folder} was made by another configuration ({shown}). Pass another --name or --root, or delete it"
         )

@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 from lpqld.errors import DataError
 from lpqld.storage import write_atomically
 from sweeps.config import SearchConfig
-from sweeps.search.choice import Choice
+from sweeps.search.choice_kinds import SearchedLabels
 from sweeps.search.spaces import Space, choice_of
 from sweeps.search.trial import METRIC, MODE
 
@@ -27,22 +27,18 @@ class BudgetSearch(Searcher):
     """
 
     def __init__(
-        self, spaces: list[Space], config: SearchConfig, first_points: list[list[dict[str, Any]]], seed: int
+        self, spaces: list[Space], config: SearchConfig, first_params: list[list[dict[str, Any]]], seed: int
     ) -> None:
+        """A search of `spaces`, one a budget, that begins each with its own `first_params`."""
         super().__init__(metric=METRIC, mode=MODE)
         self._spaces, self._trials = {space.budget: space for space in spaces}, config.trials
         self._shares = config.sampler == "tpe"
-        self._studies = {}
-        for index, (space, points) in enumerate(zip(spaces, first_points, strict=True)):
+        self._studies: dict[int, optuna.Study] = {}
+        self._num_first: dict[int, int] = {}
+        for index, (space, params) in enumerate(zip(spaces, first_params, strict=True)):
             own_seed = seed * len(spaces) + index  # else all budgets would begin with the same draws
-            sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=own_seed)
-            if config.sampler == "tpe":
-                sampler = optuna.samplers.TPESampler(seed=own_seed, n_startup_trials=max(3, config.trials // 3))
-            study = optuna.create_study(sampler=sampler, direction="maximize")
-            for point in points[: config.trials] if self._shares else ():
-                study.enqueue_trial(point)
-            self._studies[space.budget] = study
-        self._num_first = {space.budget: len(points) for space, points in zip(spaces, first_points, strict=True)}
+            self._studies[space.budget] = _new_study(config, own_seed, params if self._shares else [])
+            self._num_first[space.budget] = len(params)
         self._asked: dict[str, tuple[int, int]] = {}  # budget, and number in its study, by Tune's trial id
         self._again: list[tuple[int, int]] = []  # those that were interrupted
         self._path: Path | None = None
@@ -68,7 +64,7 @@ class BudgetSearch(Searcher):
         return self
 
     @property
-    def ended(self) -> list[Choice]:
+    def ended(self) -> list[SearchedLabels]:
         """The choices of all trials that ended, of one budget after another."""
         return [
             choice_of({**trial.params, "budget": budget})
@@ -91,9 +87,9 @@ class BudgetSearch(Searcher):
         if num_asked >= self._trials:
             return str(Searcher.FINISHED)
         if self._shares and num_asked >= self._num_first[budget] and num_asked % 3 == 2:
-            shared = self._best_of_others(budget)
-            if shared is not None:
-                study.enqueue_trial(shared)
+            params = self._best_of_others(budget)
+            if params is not None:
+                study.enqueue_trial(params)
         trial = study.ask()
         self._spaces[budget](trial)
         self._asked[trial_id] = budget, trial.number
@@ -138,3 +134,16 @@ class BudgetSearch(Searcher):
     def _keep(self) -> None:
         if self._path is not None:
             self.save(str(self._path))
+
+
+def _new_study(config: SearchConfig, seed: int, first_params: list[dict[str, Any]]) -> optuna.Study:
+    """The study of one budget, with the parameters to begin with in its queue."""
+    sampler: optuna.samplers.BaseSampler
+    if config.sampler == "tpe":
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(3, config.trials // 3))
+    else:
+        sampler = optuna.samplers.RandomSampler(seed=seed)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    for params in first_params[: config.trials]:
+        study.enqueue_trial(params)
+    return study

@@ -3,75 +3,42 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any
 
 import optuna
 import ray
-from ray import ObjectRef, tune
-from ray.exceptions import RayTaskError
+from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
 from lpqld.errors import DataError, LpqldError
 from lpqld.storage import sweep_temporary_files
-from sweeps.cluster import TrialResources, as_completed, node_resources, use_assigned_resources
+from sweeps.cluster import TrialResources, node_resources, use_assigned_resources
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.search.asha_per_budget import BudgetScheduler
-from sweeps.search.choice import Choice, Shared
+from sweeps.search.choice import Choice
 from sweeps.search.folder import TRIALS_FOLDER
 from sweeps.search.optuna_search import BudgetSearch
+from sweeps.search.shared import Shared, SharedRef
 from sweeps.search.spaces import Space, choice_of
 from sweeps.search.trial import METRIC, TrialResult, result_path, run_trial
-
-# What all trials read, in Ray's object store: the processes of a node read one copy. See `Shared.prepared`.
-Data: TypeAlias = "ObjectRef[Shared]"
+from sweeps.search.trial_watch import TrialWatch
 
 _SEARCH_SEED = 0
-_STATE_FILE = "search.pkl"
-
-
-class _Watch(tune.Callback):
-    """Tells the driver of every trial that ends, and ends the search at a mistake that a retry cannot mend.
-
-    Tune pickles its callbacks with the experiment, so the function that listens stays in the process that has it, and
-    so does the mistake that was found.
-    """
-
-    listeners: ClassVar[dict[str, Callable[[TrialResult], None]]] = {}
-    mistakes: ClassVar[dict[str, LpqldError]] = {}
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = str(folder)
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # this process has just written it
-        if isinstance(error, RayTaskError) and isinstance(error.cause, LpqldError):
-            self.mistakes[self._folder] = error.cause
-            raise error.cause  # Tune ends as if it had been killed: the trial is made again when the search is
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        path = result_path(Path(self._folder), choice_of(trial.config), _SEARCH_SEED)
-        listener = self.listeners.get(self._folder)
-        if listener is not None and (result := TrialResult.kept(path)) is not None:
-            listener(result)
-
-
-def _tune_trial(config: dict[str, Any], data: list[Data], folder: str, cpus: float) -> None:
-    """What a Tune worker runs."""
-    shared = ray.get(data[0])
-    device = use_assigned_resources(cpus)
-
-    def report(result: TrialResult) -> None:
-        tune.report({METRIC: result.val_accuracy, "finished": result.finished, "label_bytes": result.label_bytes})
-
-    run_trial(choice_of(config), shared, _SEARCH_SEED, Path(folder), device=device, on_rung=report)
+_STATE_FILE, _TUNE_FOLDER = "search.pkl", "tune"
+_TUNE_ENVIRONMENT = {
+    # Tune would take Ctrl-C for "report what there is": a sweep would go on to confirm a search that was cut short.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # `BudgetSearch` keeps the search's state. Tune's own snapshots would be copied while the next one is written.
+    "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+}
 
 
 def search(
-    data: Data,
+    data: SharedRef,
     spaces: list[Space],
     config: SearchConfig,
     paper: PaperConfig,
@@ -85,8 +52,12 @@ def search(
 
     Args:
         data: what all trials read; those of a node share one copy.
+        spaces: what trials choose from, one a budget.
+        config: of the search.
+        paper: whose setting is among the first trials.
         wanted: what a trial holds of a node.
         folder: Tune's state and the trials' results live here.
+        seed: of the samplers.
         on_result: called in this process with every result, also with those of before an interruption.
 
     Returns:
@@ -98,117 +69,145 @@ def search(
         ConfigError: no node has room for a trial; or a trial's own, as is a DataError: Tune tries others again, twice.
     """
     concurrent = wanted.at_once(node_resources())
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Tune would take Ctrl-C for "report what there is": a sweep would go on to confirm a search that was cut short.
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    # `BudgetSearch` keeps the search's state. Tune's own snapshots would be copied while the next one is written.
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**9)
     folder = folder.absolute()
-    results_folder, tune_folder = folder / TRIALS_FOLDER, folder / "tune"
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _prepare(folder)
+    suggestions = _suggestions(ray.get(data), spaces, config, paper, folder, seed)
+    results = _Results(suggestions, folder / TRIALS_FOLDER, on_result)
+    earlier = results.ended()
+    if suggestions.is_finished:
+        return earlier
+    watch = TrialWatch(results.announce_trial)
+    run_config = tune.RunConfig(
+        name="search",
+        storage_path=str(folder / _TUNE_FOLDER),
+        verbose=0,
+        callbacks=[watch],
+        failure_config=tune.FailureConfig(max_failures=2),
+    )
+    tune_config = tune.TuneConfig(
+        search_alg=ConcurrencyLimiter(suggestions, concurrent),
+        scheduler=_scheduler(spaces, earlier) if config.early_stopping else None,
+        num_samples=config.trials * len(spaces),
+        reuse_actors=True,
+    )
+    with _environment(_TUNE_ENVIRONMENT):
+        shutil.rmtree(folder / _TUNE_FOLDER, ignore_errors=True)  # only what Tune itself noted of an earlier run
+        trainable = _trainable(data, folder / TRIALS_FOLDER, wanted)
+        _fit(tune.Tuner(trainable, tune_config=tune_config, run_config=run_config), watch)
+    return results.ended()
+
+
+def _prepare(folder: Path) -> None:
+    """Make a place for results in a sweep's folder, and remove what is half written."""
+    results_folder = folder / TRIALS_FOLDER
     results_folder.mkdir(parents=True, exist_ok=True)
     for interrupted in (folder, results_folder):
         sweep_temporary_files(interrupted)
-    shared = ray.get(data)
-    points = [space.first_points(paper, shared.images.num_classes, shared.recipe) for space in spaces]
-    suggested = BudgetSearch(spaces, config, points, seed).kept_at(folder / _STATE_FILE)
-    trainable = tune.with_resources(
+
+
+def _suggestions(
+    shared: Shared, spaces: list[Space], config: SearchConfig, paper: PaperConfig, folder: Path, seed: int
+) -> BudgetSearch:
+    """What to try next, going on from what `folder` keeps."""
+    first_params = [space.first_params(paper, shared.images.num_classes, shared.recipe) for space in spaces]
+    return BudgetSearch(spaces, config, first_params, seed).kept_at(folder / _STATE_FILE)
+
+
+def _scheduler(spaces: list[Space], earlier: list[TrialResult]) -> BudgetScheduler:
+    """Early stopping that knows of the trials that ended before an interruption."""
+    scheduler = BudgetScheduler(tuple(space.budget for space in spaces))
+    for result in earlier:
+        scheduler.remember(result)
+    return scheduler
+
+
+def _trainable(data: SharedRef, results_folder: Path, wanted: TrialResources) -> Any:
+    """What Tune runs for every trial."""
+    return tune.with_resources(
         # In a list, the data stay where they are: Tune copies what it is given itself.
         tune.with_parameters(_tune_trial, data=[data], folder=str(results_folder), cpus=wanted.cpus),
         {"cpu": wanted.cpus, "gpu": wanted.gpus},
     )
-    announced: set[str] = set()
 
-    def announce(result: TrialResult) -> None:
-        if result.choice.trial_id not in announced:
-            announced.add(result.choice.trial_id)
-            on_result(result)
 
-    def ended() -> list[TrialResult]:
-        results = [_kept_result(choice, results_folder) for choice in suggested.ended]
-        for result in results:
-            announce(result)
-        return results
+def _tune_trial(config: dict[str, Any], data: list[SharedRef], folder: str, cpus: float) -> None:
+    """What a Tune worker runs."""
+    shared = ray.get(data[0])
+    device = use_assigned_resources(cpus)
 
-    scheduler = BudgetScheduler(tuple(space.budget for space in spaces)) if config.early_stopping else None
-    earlier = ended()
-    if suggested.is_finished:
-        return earlier
-    if scheduler is not None:
-        for result in earlier:
-            scheduler.remember(result)
-    _Watch.listeners[str(results_folder)] = announce
-    shutil.rmtree(tune_folder, ignore_errors=True)  # only what Tune itself noted of an earlier run
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=ConcurrencyLimiter(suggested, concurrent),
-            scheduler=scheduler,
-            num_samples=config.trials * len(spaces),
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name="search",
-            storage_path=str(tune_folder),
-            verbose=0,
-            callbacks=[_Watch(results_folder)],
-            failure_config=tune.FailureConfig(max_failures=2),
-        ),
-    )
+    def report(result: TrialResult) -> None:
+        tune.report({METRIC: result.val_accuracy, "finished": result.finished, "label_bytes": result.label_bytes})
+
+    run_trial(choice_of(config), shared, _SEARCH_SEED, Path(folder), device=device, on_rung=report)
+
+
+def _fit(tuner: tune.Tuner, watch: TrialWatch) -> None:
+    """Run the search; what ended it early is raised as our own error."""
     try:
         grid = tuner.fit()
     except Exception:
-        if mistake := _Watch.mistakes.pop(str(results_folder), None):
-            raise mistake from None
+        if watch.mistake is not None:
+            raise watch.mistake from None
         raise
     if grid.errors:
         reason = str(grid.errors[0]).strip().splitlines()[-1]
         raise LpqldError(
             f"{len(grid.errors)} trials failed, the first with: {reason}. Finished ones are kept; run the command again"
         )
-    return ended()
 
 
-def _kept_result(choice: Choice, folder: Path) -> TrialResult:
-    path = result_path(folder, choice, _SEARCH_SEED)
-    if (result := TrialResult.kept(path)) is None:
-        raise DataError(
-            f"{path}: a trial of this search ended and left its result there, which is gone or damaged. Put it back, or"
-            f" delete {folder.parent / _STATE_FILE}: the search begins anew with the results that are there"
-        )
-    return result
+class _Results:
+    """The kept results of a search's trials, each announced once."""
+
+    def __init__(self, suggestions: BudgetSearch, folder: Path, on_result: Callable[[TrialResult], None]) -> None:
+        self._suggestions, self._folder, self._on_result = suggestions, folder, on_result
+        self._announced: set[str] = set()
+
+    def ended(self) -> list[TrialResult]:
+        """The results of all trials that ended.
+
+        Raises:
+            DataError: one is gone or damaged.
+        """
+        results = [self._kept(choice) for choice in self._suggestions.ended]
+        for result in results:
+            self._announce(result)
+        return results
+
+    def announce_trial(self, config: dict[str, Any]) -> None:
+        """Announce the result of a trial that has just ended, given its parameters."""
+        result = TrialResult.kept(result_path(self._folder, choice_of(config), _SEARCH_SEED))
+        if result is not None:
+            self._announce(result)
+
+    def _announce(self, result: TrialResult) -> None:
+        if result.choice.trial_id not in self._announced:
+            self._announced.add(result.choice.trial_id)
+            self._on_result(result)
+
+    def _kept(self, choice: Choice) -> TrialResult:
+        path = result_path(self._folder, choice, _SEARCH_SEED)
+        result = TrialResult.kept(path)
+        if result is None:
+            raise DataError(
+                f"{path}: a trial of this search ended and left its result there, which is gone or damaged. Put it "
+                f"back, or delete {self._folder.parent / _STATE_FILE}: the search begins anew with the results that "
+                f"are there"
+            )
+        return result
 
 
-@ray.remote(max_retries=2)
-def _train_one(choice: Choice, seed: int, shared: Shared, folder: str, cpus: float) -> TrialResult:
-    device = use_assigned_resources(cpus)
-    return run_trial(choice, shared, seed, Path(folder), device=device, with_test=True)
-
-
-def confirm(
-    choices: list[Choice],
-    seeds: range,
-    data: Data,
-    wanted: TrialResources,
-    folder: Path,
-    *,
-    on_result: Callable[[TrialResult], None],
-) -> dict[str, list[TrialResult]]:
-    """Train every choice over `seeds` and read the test set once each: results by trial id.
-
-    Trainings that finished before are read, not repeated.
-
-    Raises:
-        ConfigError: no node has room for a training; or its own, as is a DataError.
-    """
-    wanted.at_once(node_resources())
-    results_folder = folder.absolute() / TRIALS_FOLDER
-    results_folder.mkdir(parents=True, exist_ok=True)
-    remote = _train_one.options(num_cpus=wanted.cpus, num_gpus=wanted.gpus)
-    pending = [
-        remote.remote(choice, seed, data, str(results_folder), wanted.cpus) for choice in choices for seed in seeds
-    ]
-    results: dict[str, list[TrialResult]] = {choice.trial_id: [] for choice in choices}
-    for _, result in as_completed(pending):
-        results[result.choice.trial_id].append(result)
-        on_result(result)
-    return {trial_id: sorted(found, key=lambda result: result.seed) for trial_id, found in results.items()}
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables, and put back what was there before."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

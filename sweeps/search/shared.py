@@ -1,84 +1,112 @@
-"""What the trials of a sweep share: master labels, of one teacher or of the experts of every epoch, and images."""
+"""What all trials of a sweep read: images, master labels, evaluation images, and the recipe that trials vary."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
+import numpy as np
 
+from lpqld.codecs import Codec, Dense, Logits
 from lpqld.images import ImageSet
-from lpqld.labels import Labels
-from lpqld.models import Teacher
-from lpqld.progress import Progress
-from sweeps.cluster import object_store_for
-from sweeps.config import SweepConfig
-from sweeps.jobs import Evaluation, Master, experts_by_epoch, make_master, open_images, trajectory
-from sweeps.search.choice import Shared
+from lpqld.labels import Labels, PrefixSizes
+from lpqld.training import Recipe
 
-SIZES_FOLDER = "sizes"
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
+# What all trials read, in Ray's object store: the processes of a node read one copy. See `Shared.prepared`.
+SharedRef: TypeAlias = "ObjectRef[Shared]"
 
-def masters_by_epoch(
-    config: SweepConfig,
-    images: ImageSet,
-    root: Path,
-    device: torch.device,
-    progress: Progress,
-) -> dict[int, Master]:
-    """Master labels of the experts of every epoch, where trials choose it; the last epoch's are the sweep's own."""
-    if not config.searches_epoch:
-        return {}
-    experts = experts_by_epoch(config.teacher, images.class_names)
-    progress.say(f"experts of epochs {', '.join(map(str, experts))}: each labels all views")
-    found = {}
-    for epoch, teacher in experts.items():
-        found[epoch] = make_master(config, teacher, images, root, device, progress, f"relabel, epoch {epoch}")
-    return found
+_PILOT_VIEWS = 4096
+_RUNG_IMAGES = 1000
 
 
-def shared_of(
-    config: SweepConfig,
-    images: ImageSet,
-    evaluation: Evaluation,
-    master: Master,
-    by_epoch: dict[int, Master],
-    teacher: Teacher | None,
-    root: Path,
-    device: torch.device,
-) -> Shared:
-    """What trials read; with random real images and their labels where the images of the sweep are distilled ones."""
-    real = None
-    if config.images.real is not None:
-        real_images = open_images(config.images, source=config.images.real)
-        real_master = make_master(config, teacher, real_images, root, device)
-        real = real_images, real_master.read()
+@dataclass(frozen=True)
+class MasterLabels:
+    """A master's labels, decoded, and the folder that remembers the bytes of its prefixes.
 
-    labels = master.read()
+    Attributes:
+        labels: of every view.
+        sizes_folder: the bytes of prefixes are kept here by codec; None keeps them nowhere.
+    """
 
-    def labels_by(some: Master) -> Labels:
-        # The last epoch's master is the sweep's own: read and held once.
-        return labels if some.fingerprint == master.fingerprint else some.read()
+    labels: Labels
+    sizes_folder: Path | None = None
 
-    def sizes_of(some: Master) -> Path:
-        return (root / config.name / SIZES_FOLDER / some.fingerprint[:16]).absolute()
+    @property
+    def classes_per_view(self) -> int:
+        """How many logits of a view are stored."""
+        return self.labels.logits.ids.shape[1]
 
-    return Shared(
-        images,
-        labels,
-        evaluation.validation,
-        evaluation.test,
-        config.student,
-        real,
-        sizes=sizes_of(master),
-        by_epoch={epoch: (labels_by(some), sizes_of(some)) for epoch, some in by_epoch.items()},
-    )
+    def pilot(self) -> Logits:
+        """The logits of the first views, which codecs are fitted to."""
+        return self.labels.take(np.arange(min(_PILOT_VIEWS, self.labels.spec.num_views)))
+
+    def prefix_sizes(self, codec: Codec) -> PrefixSizes:
+        """The bytes of every prefix in a codec, encoded once for all budgets and trials."""
+        return PrefixSizes(self.labels, codec, self.sizes_folder)
 
 
-def object_store_bytes(config: SweepConfig, images: ImageSet, evaluation: Evaluation) -> int:
-    """Room for what trials share, and twice the images: relabeling has its own."""
-    sets, num_classes = 1 if config.images.real is None else 2, images.num_classes
-    masters = sets + (len(trajectory(config.teacher.experts or "")) if config.searches_epoch else 0)
-    num_labels = images.num_images * config.views_per_image
-    label = 2 * num_classes if config.relabel.k is None else 6 * min(config.relabel.k, num_classes)
-    held = evaluation.validation.held_bytes + evaluation.test.held_bytes + 2 * sets * images.held_bytes
-    return object_store_for(held + masters * num_labels * label)
+@dataclass(frozen=True)
+class RealImages:
+    """Random real images, with labels of their own."""
+
+    images: ImageSet
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every trial of a sweep reads.
+
+    Trials write to none of it, so that those of a node share one copy in Ray's object store.
+
+    Attributes:
+        images: those that students are trained on.
+        master: the labels that a choice takes a part of.
+        validation: images that select.
+        test: images that confirmed choices are measured on.
+        recipe: what trials vary.
+        real: what the baseline of random real images is trained on.
+        by_epoch: masters by the epoch of the experts that labelled; empty where trials do not choose one.
+    """
+
+    images: ImageSet
+    master: MasterLabels
+    validation: ImageSet
+    test: ImageSet
+    recipe: Recipe
+    real: RealImages | None = None
+    by_epoch: Mapping[int, MasterLabels] = field(default_factory=dict)
+
+    def master_of(self, epoch: int | None) -> MasterLabels:
+        """The master of the experts of an epoch; None is the sweep's own."""
+        return self.master if epoch is None else self.by_epoch[epoch]
+
+    @cached_property
+    def rung_images(self) -> ImageSet:
+        """What rungs are measured on: the validation set, or a stratified part of it.
+
+        Rungs only rank trials of one budget against each other, so a part of a large set is enough for them.
+        """
+        share = _RUNG_IMAGES / self.validation.num_images
+        return self.validation if share >= 1 else self.validation.split(share, seed=0)[0]
+
+    def prepared(self) -> Shared:
+        """The same, with what all trials would compute alike computed already."""
+        assert self.images.fingerprint
+        assert self.real is None or self.real.images.fingerprint
+        assert self.rung_images
+        return self
+
+
+def all_label_bytes(labels: Labels) -> int:
+    """Bytes on disk of every view's logits, all classes, fp16: what a user stores without this project."""
+    spec = labels.spec
+    if spec.codec.stores_every_logit:
+        return PrefixSizes(labels, Dense()).num_bytes(spec.num_views)
+    return spec.num_views * spec.num_classes * 2

@@ -1,4 +1,4 @@
-"""One training of a choice: its bytes, its accuracy. Plain functions; Ray wraps them."""
+"""One trial: a choice and its student, their bytes and accuracy. Plain functions; Ray wraps them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from typing import Any
 
 import torch
 
+from lpqld.images import ImageSet
 from lpqld.models import accuracy
 from lpqld.storage import kept_json, write_atomically
-from lpqld.training import DivergedError, EpochMetrics, Student, ViewDataset, train
-from sweeps.search.choice import Choice, Shared, choose_labels
+from lpqld.training import DivergedError, EpochMetrics, Recipe, Student, ViewDataset, train
+from sweeps.search.choice import Choice, ChosenLabels
+from sweeps.search.choice_kinds import choice_from_json
+from sweeps.search.shared import Shared
 
 NUM_RUNGS = 10
 METRIC, MODE = "val_accuracy", "max"  # what a search goes by
@@ -45,13 +48,13 @@ class TrialResult:
     @property
     def config(self) -> dict[str, Any]:
         """The choice and what follows from it, for reports."""
-        choice = {key: value for key, value in self.choice.params.items() if key != "budget"}
+        params = {name: value for name, value in self.choice.params.items() if name != "budget"}
         derived = {"prune_ratio": self.prune_ratio, "num_views": self.num_views, "description": self.choice.description}
-        return {**choice, **derived}
+        return {**params, **derived}
 
     def save(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
-        write_atomically(path, json.dumps(asdict(self)).encode())
+        write_atomically(path, json.dumps({**asdict(self), "choice": self.choice.to_json()}).encode())
 
     @classmethod
     def kept(cls, path: Path) -> TrialResult | None:
@@ -59,7 +62,7 @@ class TrialResult:
         if (document := kept_json(path)) is None:
             return None
         history = tuple(EpochMetrics(**metrics) for metrics in document["history"])
-        return cls(**{**document, "choice": Choice(**document["choice"]), "history": history})
+        return cls(**{**document, "choice": choice_from_json(document["choice"]), "history": history})
 
 
 def result_path(folder: Path, choice: Choice, seed: int) -> Path:
@@ -80,62 +83,102 @@ def run_trial(
     """Train one student; a training that has finished before is read from `folder` instead.
 
     Args:
+        choice: of labels and recipe.
+        shared: what all trials read.
+        seed: of the student.
         folder: results are kept here, one JSON file a training.
+        device: to train on.
         with_test: read the test set at the end; only confirmed choices do.
         on_rung: called at most `NUM_RUNGS` times with what is known so far, the last time after the result is kept.
     """
     path = result_path(folder, choice, seed)
-    kept = TrialResult.kept(path)
-    if kept is not None and kept.finished and (kept.test_accuracy is not None or not with_test):
-        on_rung(kept)
-        return kept
-    start = time.perf_counter()
-    chosen, recipe = choose_labels(choice, shared), shared.recipe_of(choice)
-    images = shared.images
-    if choice.kind == "real" and shared.real is not None:
-        images = shared.real[0]
-    if chosen.labels is None:
-        rule = replace(shared.labels.spec.view_rule, mix="none")
-        data = ViewDataset.hard(images, rule, shared.labels.spec.seed, recipe.epochs, device)
-    else:
-        data = ViewDataset.of_recipe(images, chosen.labels, recipe, device)
-    student = Student(recipe, images.num_classes, seed)
-    rung = epochs_between_rungs(recipe.epochs)
-    quick = shared.rung_images
-    history: list[EpochMetrics] = []
-
-    def keep(val_accuracy: float, finished: bool) -> TrialResult:
-        result = TrialResult(
-            choice=choice,
-            seed=seed,
-            label_bytes=chosen.label_bytes,
-            image_bytes=images.image_bytes,
-            num_views=chosen.num_views,
-            prune_ratio=chosen.prune_ratio,
-            val_accuracy=val_accuracy,
-            test_accuracy=accuracy(student, shared.test) if finished and with_test else None,
-            seconds=time.perf_counter() - start,
-            finished=finished,
-            history=tuple(history),
-        )
-        result.save(path)
-        on_rung(result)
-        return result
-
+    earlier = TrialResult.kept(path)
+    if earlier is not None and earlier.finished and (earlier.test_accuracy is not None or not with_test):
+        on_rung(earlier)
+        return earlier
+    training = _Training(choice, shared, seed, path, device, with_test, on_rung)
     try:
-        checkpoint = path.with_suffix(".checkpoint")
-        for metrics in train(
-            student, data, recipe, seed=seed, validation=quick, evaluate_every=rung, checkpoint=checkpoint
-        ):
-            history.append(metrics)
-            if metrics.val_accuracy is None:
-                continue
-            finished, val_accuracy = metrics.epoch + 1 == recipe.epochs, metrics.val_accuracy
-            if finished and quick is not shared.validation:
-                val_accuracy = accuracy(student, shared.validation)
-                history[-1] = replace(metrics, val_accuracy=val_accuracy)
-            result = keep(val_accuracy, finished)
+        return training.run()
     except DivergedError:
         # A bad choice is no broken sweep: it keeps the accuracy that its student has.
-        result = keep(accuracy(student, shared.validation), finished=True)
-    return result
+        return training.keep(accuracy(training.student, shared.validation), finished=True)
+
+
+class _Training:
+    """One student on a choice's labels; what is known of it is kept at every rung."""
+
+    def __init__(
+        self,
+        choice: Choice,
+        shared: Shared,
+        seed: int,
+        path: Path,
+        device: torch.device,
+        with_test: bool,
+        on_rung: Callable[[TrialResult], None],
+    ) -> None:
+        self._start = time.perf_counter()
+        self._choice, self._shared, self._seed, self._path = choice, shared, seed, path
+        self._with_test, self._on_rung = with_test, on_rung
+        self._labels = choice.labels(shared)
+        self._recipe = choice.recipe(shared)
+        self._images = choice.images(shared)
+        self._views = _views(self._images, self._labels, shared, self._recipe, device)
+        self._history: list[EpochMetrics] = []
+        self.student = Student(self._recipe, self._images.num_classes, seed)
+
+    def run(self) -> TrialResult:
+        """Train to the end; the last result."""
+        epochs = train(
+            self.student,
+            self._views,
+            self._recipe,
+            seed=self._seed,
+            validation=self._shared.rung_images,
+            evaluate_every=epochs_between_rungs(self._recipe.epochs),
+            checkpoint=self._path.with_suffix(".checkpoint"),
+        )
+        for metrics in epochs:
+            self._history.append(metrics)
+            if metrics.val_accuracy is None:
+                continue
+            finished = metrics.epoch + 1 == self._recipe.epochs
+            val_accuracy = self._of_whole_validation_set(metrics.val_accuracy) if finished else metrics.val_accuracy
+            result = self.keep(val_accuracy, finished)
+        return result
+
+    def keep(self, val_accuracy: float, finished: bool) -> TrialResult:
+        """Write what is known so far, and tell of it."""
+        result = TrialResult(
+            choice=self._choice,
+            seed=self._seed,
+            label_bytes=self._labels.label_bytes,
+            image_bytes=self._images.image_bytes,
+            num_views=self._labels.num_views,
+            prune_ratio=self._labels.prune_ratio,
+            val_accuracy=val_accuracy,
+            test_accuracy=accuracy(self.student, self._shared.test) if finished and self._with_test else None,
+            seconds=time.perf_counter() - self._start,
+            finished=finished,
+            history=tuple(self._history),
+        )
+        result.save(self._path)
+        self._on_rung(result)
+        return result
+
+    def _of_whole_validation_set(self, of_rung: float) -> float:
+        """The last epoch's accuracy, measured again where rungs see a part of the validation set."""
+        validation = self._shared.validation
+        if self._shared.rung_images is validation:
+            return of_rung
+        val_accuracy = accuracy(self.student, validation)
+        self._history[-1] = replace(self._history[-1], val_accuracy=val_accuracy)
+        return val_accuracy
+
+
+def _views(images: ImageSet, chosen: ChosenLabels, shared: Shared, recipe: Recipe, device: torch.device) -> ViewDataset:
+    """What a student sees: the views of the chosen labels; without any, as many unmixed views of the images."""
+    if chosen.labels is None:
+        spec = shared.master.labels.spec
+        return ViewDataset.hard(images, replace(spec.view_rule, mix="none"), spec.seed, recipe.epochs, device)
+    return ViewDataset.of_recipe(images, chosen.labels, recipe, device)

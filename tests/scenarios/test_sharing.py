@@ -22,7 +22,9 @@ from lpqld.labels.spec import LabelSpec
 from lpqld.models.teacher_spec import TeacherSpec
 from lpqld.training.recipe import Recipe
 from lpqld.views.registry import drawn_by
-from sweeps.search.choice import Choice, Shared, choose_labels
+from sweeps.search.choice import Choice
+from sweeps.search.choice_kinds import SearchedLabels
+from sweeps.search.shared import MasterLabels, Shared
 from sweeps.search.trial import TrialResult, run_trial
 from tests.checks import RULE
 
@@ -59,9 +61,8 @@ def made_up_shared(folder: Path) -> Shared:
     )
     values = np.random.default_rng(0).standard_normal((num_views, NUM_CLASSES), dtype=np.float32).astype(np.float16)
     labels = Labels(spec, Logits(dense_ids(*values.shape), values))
-    return Shared(
-        images, labels, made_up_images(500), made_up_images(600_000), Recipe(epochs=2), sizes=folder / "sizes"
-    )
+    master = MasterLabels(labels, folder / "sizes")
+    return Shared(images, master, made_up_images(500), made_up_images(600_000), Recipe(epochs=2))
 
 
 def pss_bytes(kind: str) -> dict[int, int]:
@@ -102,20 +103,20 @@ class Trainer:
 @pytest.mark.usefixtures("ray_cluster")
 def test_four_trials_hold_the_data_once(small_shared, tmp_path):
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not know where tests are
-    choices = [Choice("search", budget=10**9, k=20, bits=4, lr=lr) for lr in (0.001, 0.002, 0.003, 0.004)]
+    choices = [SearchedLabels(budget=10**9, k=20, bits=4, lr=lr) for lr in (0.001, 0.002, 0.003, 0.004)]
     trainers = [Trainer.remote() for _ in choices]
     # A small training first, so that libraries and their buffers are not counted.
     small = [ray.put(replace(small_shared, recipe=replace(small_shared.recipe, epochs=2)).prepared())]
-    warm_up = Choice("search", budget=6000, k=2, bits=4)
+    warm_up = SearchedLabels(budget=6000, k=2, bits=4)
     (tmp_path / "go").touch()
     ray.get([trainer.train.remote(warm_up, small, tmp_path) for trainer in trainers])
     for path in tmp_path.iterdir():
         path.unlink()
     own, common = pss_bytes("Anon"), sum(pss_bytes("Shmem").values())
     shared = made_up_shared(tmp_path)
-    data_bytes = shared.labels.logits.values.nbytes + shared.images.pixels.nbytes + shared.test.pixels.nbytes
+    data_bytes = shared.master.labels.logits.values.nbytes + shared.images.pixels.nbytes + shared.test.pixels.nbytes
     assert data_bytes > 200e6
-    choose_labels(choices[0], shared)  # the first trial of a codec encodes; sizes are on disk then
+    choices[0].labels(shared)  # the first trial of a codec encodes; sizes are on disk then
     data = ray.put(shared.prepared())
     del shared
     trials = [trainer.train.remote(choice, [data], tmp_path) for trainer, choice in zip(trainers, choices, strict=True)]

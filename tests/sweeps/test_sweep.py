@@ -15,6 +15,7 @@ import yaml
 from lpqld.images.image_set import ImageSet
 from lpqld.labels.label_set import LabelSet
 from sweeps.report.pareto import front
+from sweeps.search.choice_kinds import SearchedLabels
 from sweeps.search.trial import TrialResult
 from tests.conftest import Finished, kill_9, started, wait_until
 
@@ -123,7 +124,7 @@ class TestResult:
 
     def test_no_trial_exceeds_its_budget(self, digits_sweep):
         found = trials(digits_sweep)
-        searched = [trial for trial in found if trial.choice.kind == "search" and trial.seed == 0]
+        searched = [trial for trial in found if isinstance(trial.choice, SearchedLabels) and trial.seed == 0]
         assert sorted(trial.choice.budget for trial in searched) == sorted([*BUDGETS] * TRIALS)
         assert all(trial.label_bytes <= trial.choice.budget for trial in found if trial.choice.budget is not None)
 

@@ -5,7 +5,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from lpqld.training.loop import EpochMetrics
 from sweeps.search.asha_per_budget import BudgetScheduler
-from sweeps.search.choice import Choice
+from sweeps.search.choice_kinds import SearchedLabels
 from sweeps.search.trial import TrialResult
 
 BUDGETS = (6000, 2600)
@@ -50,7 +50,7 @@ class TestEarlyStopping:
             history = tuple(
                 EpochMetrics(epoch, 1.0, 1.0, 1.0, 0.1, accuracy if epoch % 2 else None) for epoch in range(8)
             )
-            choice = Choice("search", budget=2600, temperature=str(index))
+            choice = SearchedLabels(budget=2600, k=2, bits=4, temperature=str(index))
             scheduler.remember(TrialResult(choice, 0, 1, 1, 1, 0.0, accuracy, None, 1.0, True, history))
         assert self.decide(scheduler, 6000, 0.1) == TrialScheduler.CONTINUE
         assert self.decide(scheduler, 2600, 0.1) == TrialScheduler.STOP

@@ -5,7 +5,6 @@ import pytest
 from lpqld.errors import DataError
 from lpqld.training.recipe import Recipe
 from sweeps.config.sweep import PaperConfig, SearchConfig
-from sweeps.search.choice import choose_labels
 from sweeps.search.optuna_search import BudgetSearch
 from sweeps.search.spaces import choice_of, spaces_for
 
@@ -16,7 +15,7 @@ SEARCH = SearchConfig(trials=3, k=(2, 3, 10), bits=(3, 4, 8), lr=(0.001, 0.006))
 
 def budget_search(small_shared, trials: int = 8, **changed: object) -> BudgetSearch:
     spaces = spaces_for(BUDGETS, SEARCH, small_shared)
-    points = [space.first_points(PaperConfig(), 10, RECIPE) for space in spaces]
+    points = [space.first_params(PaperConfig(), 10, RECIPE) for space in spaces]
     return BudgetSearch(spaces, SEARCH.model_copy(update={"trials": trials, **changed}), points, seed=0)
 
 
@@ -43,8 +42,8 @@ class TestBudgetSearch:
         search = budget_search(small_shared)
         for index in range(16):
             choice = choice_of(search.suggest(f"t{index}"))
-            assert choose_labels(choice, small_shared).label_bytes <= choice.budget
-            small_shared.recipe_of(choice)
+            assert choice.labels(small_shared).label_bytes <= choice.budget
+            choice.recipe(small_shared)
             search.on_trial_complete(f"t{index}", {"val_accuracy": index / 16, "training_iteration": 10})
 
     def test_what_is_best_at_one_budget_is_tried_at_another(self, small_shared):
@@ -69,7 +68,7 @@ class TestBudgetSearch:
             suggested[suggestion.pop("budget")].append(suggestion)
             search.on_trial_complete(f"t{index}", {"val_accuracy": suggestion["lr"]})
         assert not [params for params in suggested[6000] if params in suggested[2600]]
-        points = [space.first_points(PaperConfig(), 10, RECIPE) for space in spaces_for(BUDGETS, SEARCH, small_shared)]
+        points = [space.first_params(PaperConfig(), 10, RECIPE) for space in spaces_for(BUDGETS, SEARCH, small_shared)]
         assert not [params for params in suggested[6000] if params in points[0]]
 
     def test_a_failed_trial_that_is_resumed_counts_once(self, small_shared):

@@ -10,8 +10,10 @@ import ray
 from lpqld.errors import ConfigError, DataError
 from sweeps.cluster.resources import TrialResources
 from sweeps.config.sweep import PaperConfig, SearchConfig
-from sweeps.search.choice import Choice, Shared
-from sweeps.search.run import confirm, search
+from sweeps.search.choice_kinds import AllLabels
+from sweeps.search.confirmation import confirm
+from sweeps.search.run import search
+from sweeps.search.shared import Shared
 from sweeps.search.spaces import spaces_for
 from sweeps.search.trial import TrialResult
 
@@ -72,7 +74,7 @@ class TestTune:
     def test_a_mistake_in_a_confirmation_is_that_error(self, small_shared, tmp_path):
         broken = replace(small_shared, recipe=replace(small_shared.recipe, architecture="no_such_network"))
         with pytest.raises(ConfigError, match=r"^(?!.*Traceback).*no_such_network") as caught:
-            confirm([Choice("all")], range(1), ray.put(broken), ONE_CPU, tmp_path, on_result=print)
+            confirm([AllLabels()], range(1), ray.put(broken), ONE_CPU, tmp_path, on_result=print)
         assert type(caught.value) is ConfigError
 
     @pytest.mark.parametrize("wanted", [TrialResources(3, 0), TrialResources(1, 0.25)], ids=["cpus", "gpu"])
@@ -81,4 +83,4 @@ class TestTune:
         with pytest.raises(ConfigError, match=r"no node of this Ray cluster has them \(at most 2 CPUs, 0 GPUs\)"):
             search(data, spaces, SEARCH, PaperConfig(), wanted, tmp_path, seed=0, on_result=print)
         with pytest.raises(ConfigError, match=r"at most 2 CPUs"):
-            confirm([Choice("all")], range(1), data, wanted, tmp_path, on_result=print)
+            confirm([AllLabels()], range(1), data, wanted, tmp_path, on_result=print)

@@ -9,11 +9,18 @@ import torch
 
 from lpqld.errors import DataError
 from lpqld.training.loop import train
-from sweeps.search.choice import Choice
+from sweeps.search.choice_kinds import (
+    AllLabels,
+    HardLabels,
+    PaperLabels,
+    PrunedLabels,
+    RealImageLabels,
+    SearchedLabels,
+)
 from sweeps.search.trial import NUM_RUNGS, TrialResult, result_path, run_trial
 
 CPU = torch.device("cpu")
-SEARCH = Choice("search", budget=2600, k=2, bits=4, temperature="20:2:cosine", ca="fit", lr=0.004)
+SEARCH = SearchedLabels(budget=2600, k=2, bits=4, temperature="20:2:cosine", ca="fit", lr=0.004)
 
 
 class TestTraining:
@@ -71,21 +78,30 @@ class TestTraining:
         confirmed = run_trial(SEARCH, small_shared, 0, tmp_path, device=CPU, with_test=True)
         assert 0 < confirmed.test_accuracy <= 1
 
-    @pytest.mark.parametrize("kind", ["hard", "all", "real", "prune", "paper"])
-    def test_every_baseline_trains(self, small_shared, tmp_path, kind):
-        budget = {"prune": 6000, "paper": 12_000}.get(kind)
-        choice = Choice(kind, budget=budget, k=2 if kind == "paper" else None, temperature="4", lr=0.004)
+    @pytest.mark.parametrize(
+        "choice",
+        [
+            HardLabels(temperature="4", lr=0.004),
+            AllLabels(temperature="4", lr=0.004),
+            RealImageLabels(temperature="4", lr=0.004),
+            PrunedLabels(budget=6000, temperature="4", lr=0.004),
+            PaperLabels(budget=12_000, k=2, temperature="4", lr=0.004),
+        ],
+        ids=lambda choice: choice.kind,
+    )
+    def test_every_baseline_trains(self, small_shared, tmp_path, choice):
         result = run_trial(choice, small_shared, 1, tmp_path, device=CPU, with_test=True)
         assert result.finished
         assert result.test_accuracy > 0.2
-        expected = small_shared.real[0] if kind == "real" else small_shared.images
+        expected = small_shared.real.images if choice.kind == "real" else small_shared.images
         assert result.image_bytes == expected.image_bytes
-        assert result.config["kind"] == kind
+        assert result.config["kind"] == choice.kind
+        assert TrialResult.kept(result_path(tmp_path, choice, 1)) == result
 
 
 def test_a_diverged_student_is_a_bad_trial_and_no_error(small_shared, tmp_path):
     recipe = replace(small_shared.recipe, optimizer="sgd", epochs=20)
-    choice = Choice(kind="all", temperature="1", ca="off", lr=1e12)
+    choice = AllLabels(temperature="1", ca="off", lr=1e12)
     result = run_trial(choice, replace(small_shared, recipe=recipe), 0, tmp_path, device=torch.device("cpu"))
     assert result.finished
     assert result.val_accuracy < 0.3
