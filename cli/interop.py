@@ -137,7 +137,8 @@ def _arrays(source: str, out: str, said: dict[str, Any], naming: "Naming") -> An
     from lpqld.interop import import_arrays
 
     triples = {key: parse_triple(said[key], option_of(key)) for key in ("image_mean", "image_std") if key in said}
-    imported = import_arrays(source, out, naming=naming, **{**said, **triples})
+    arguments: dict[str, Any] = {**said, **triples}
+    imported = import_arrays(source, out, naming=naming, **arguments)
     return _images_answer(imported, out, said.get("soft_labels"))
 
 

@@ -7,6 +7,13 @@ from typing import Any, get_args
 
 
 @dataclass(frozen=True)
+class Parser:
+    """Beside typer's option in an annotation: how what was typed becomes the value."""
+
+    read: Callable[[str], Any]
+
+
+@dataclass(frozen=True)
 class OptionGroup:
     """Options that are one argument of a command, annotated as `Annotated[what_it_gets, OptionGroup(...)]`.
 
@@ -55,10 +62,9 @@ def arguments_of(function: Callable[..., Any], values: dict[str, Any]) -> dict[s
 
 
 def parsed(annotation: Any, value: Any) -> Any:
-    """A value as the parser after an option in its annotation reads it, if there is one."""
-    option, *others = [part for part in get_args(annotation)[1:] if not isinstance(part, OptionGroup)] or [None]
-    parser = next(filter(callable, others), None)
-    return value if parser is None or value is None else parser(value, option.param_decls[0])
+    """A value as the `Parser` in an annotation reads it, if there is one."""
+    parser = next((part for part in get_args(annotation)[1:] if isinstance(part, Parser)), None)
+    return value if parser is None or value is None else parser.read(value)
 
 
 def _name(key: str) -> str:

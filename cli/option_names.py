@@ -11,8 +11,8 @@ _ARGUMENT = re.compile(r"`([a-z][a-z_]*)(?:=([^`]*))?`")
 # Arguments that no option is called after, and what commands call them; the first that a command has is meant.
 _SYNONYMS = {
     "architecture": ("architecture", "teacher_architecture"),
-    "format": ("format_", "export_format"),
     "memory": ("image_memory",),
+    "n": ("ipc", "images_ipc"),
     "skip_bad": ("skip_bad_images",),
 }
 # Of one command alone.

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
-from cli.option_groups import OptionGroup
+from cli.option_groups import OptionGroup, Parser
 from lpqld.errors import ConfigError
 from lpqld.storage import setting_of
 
@@ -61,6 +62,6 @@ def _option(name: str, hint: Any, about: str | None, minimum: float | None) -> A
     option = typer.Option(option_of(name), help=about, min=minimum, show_default=False)
     types = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if any(get_origin(each) is tuple for each in types):
-        return Annotated[str | None, option, parse_triple]
+        return Annotated[str | None, option, Parser(partial(parse_triple, option=option_of(name)))]
     kind = next((each for each in (bool, int, float, Path) if each in types), str)
     return Annotated[kind | None, option]

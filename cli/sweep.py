@@ -113,7 +113,7 @@ def _recover_rows(made: Any) -> dict[str, str]:
 
 
 def _plan_text(made: Any) -> Group:
-    from lpqld.memory import memory_words
+    from lpqld.images import memory_words
 
     estimated = " (estimated)" if made.image_bytes_are_estimated else ""
     rows = {

@@ -150,8 +150,8 @@ def _table_of(views: Views, labels: Labels) -> ViewTable:
     if spec.view_rule.mix != "none":
         raise ConfigError(
             f"fkd has one box and one lambda a batch, and mixes a view with others of its batch; lpqld draws "
-            f"{spec.view_rule.mix} anew for each view, with any image. Train on these labels with `lpqld train` or "
-            f"lpqld.ViewDataset, or export them with --format parquet"
+            f"{spec.view_rule.mix} anew for each view, with any image. Train on these labels with `train` or "
+            f"lpqld.ViewDataset, or export them with `export_format=parquet`"
         )
     params, side = views.draw(np.arange(spec.num_views)), views.images.size
     count = len(params)

@@ -53,7 +53,7 @@ def accuracy(
             if logits.shape[1] != images.num_classes:
                 raise DataError(
                     f"{images.source} has {images.num_classes} classes and the model {logits.shape[1]}:"
-                    " pass --classes FILE, or images of the model's classes"
+                    " pass `classes=FILE`, or images of the model's classes"
                 )
             correct += (logits.argmax(1) == images.labels[rows].to(target)).sum()
             start += size

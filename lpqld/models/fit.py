@@ -152,7 +152,7 @@ def fit_teacher(
                 correct += (logits.detach().argmax(1) == labels[rows.to(target)]).sum()
             mean_loss = float(loss_sum) / images.num_images
             if not math.isfinite(mean_loss):
-                raise ConfigError(f"training {architecture} diverged in epoch {epoch} (loss {mean_loss}): lower --lr")
+                raise ConfigError(f"training {architecture} diverged in epoch {epoch} (loss {mean_loss}): lower `lr`")
             model.eval()
             if on_epoch is not None:
                 seconds = time.perf_counter() - start
