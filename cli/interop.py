@@ -136,8 +136,9 @@ def _images(source: str, out: str, size: int | None, naming: "Naming", soft_labe
 def _arrays(source: str, out: str, said: dict[str, Any], naming: "Naming") -> Answer:
     from lpqld.interop import import_arrays
 
-    triples = {key: parse_triple(said[key], option_of(key)) for key in ("image_mean", "image_std") if key in said}
-    arguments: dict[str, Any] = {**said, **triples}
+    arguments = dict(said)
+    for key in said.keys() & {"image_mean", "image_std"}:
+        arguments[key] = parse_triple(said[key], option_of(key))
     imported = import_arrays(source, out, naming=naming, **arguments)
     return _images_answer(imported, out, said.get("soft_labels"))
 
