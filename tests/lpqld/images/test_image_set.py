@@ -160,9 +160,9 @@ class TestSize:
         assert opened.resize is None
 
     @pytest.mark.parametrize("sizes", [[(8, 8), (9, 9)], [(8, 6), (8, 6)]], ids=["differ", "not square"])
-    def test_without_a_common_size_the_option_is_named(self, tmp_path, sizes):
+    def test_without_a_common_size_the_argument_is_named(self, tmp_path, sizes):
         path = write_parquet(tmp_path / "a.parquet", image=[png(0, *size) for size in sizes], label=[0, 0])
-        with pytest.raises(ConfigError, match="`size` must be 1 pixel or more"):
+        with pytest.raises(ConfigError, match="pass `size` to bring"):
             ImageSet.open(path)
 
     @pytest.mark.parametrize("arguments", [{"size": 0}, {"size": 8, "eval_resize_ratio": 0.5}])
