@@ -46,9 +46,15 @@ class OptionGroup:
 
 
 def signature_of(function: Callable[..., Any], order: str = "") -> list[inspect.Parameter]:
-    """Every option of a command, those that `order` names first."""
+    """Every option of a command, those that `order` names first.
+
+    Raises:
+        ValueError: it names what is no option.
+    """
     parameters = [one for parameter in inspect.signature(function).parameters.values() for one in _expanded(parameter)]
     places = {name: place for place, name in enumerate(order.split())}
+    if unknown := places.keys() - {parameter.name for parameter in parameters}:
+        raise ValueError(f"{function.__name__} has no option {', '.join(sorted(unknown))}")
     return sorted(parameters, key=lambda parameter: places.get(parameter.name, len(places)))
 
 

@@ -74,6 +74,11 @@ def test_help_lists_named_options_first_and_says_what_fields_say():
     assert "--hidden" not in text
 
 
+def test_the_order_names_options():
+    with pytest.raises(ValueError, match="has no option no, other"):
+        command_listing("other no name")(lambda name: Answer(name, ""))
+
+
 def test_some_of_a_group():
     assert [parameter.name for parameter in FURNITURE.only("table.top").parameters()] == ["table_top"]
 
