@@ -64,19 +64,19 @@ def synthesize(
 
     base = _Base.of(preset)
     recipe = RecoverRecipe.from_json({**base.recipe.to_json(), **_recover_settings(set_ or []), **changes})
-    chosen = Encoding.parse(encoding)
+    image_encoding = Encoding.parse(encoding)
     teacher_config = base.teacher.model_copy(update=teacher.said)
     opened = TrainingImages.open(images, size=size or base.size or teacher_config.input_size)
     network = open_teacher_for(teacher_config, opened.class_names)
     folder = location(out)
-    kept_at = location(str(root)) / STATISTICS_FOLDER if statistics is None else location(statistics)
+    statistics_folder = location(str(root)) / STATISTICS_FOLDER if statistics is None else location(statistics)
     with Reporter() as reporter, cluster(address, object_store_bytes=object_store_for(opened.held_bytes)):
         reporter.say(f"training images: {len(opened.records)} of {opened.num_classes} classes, {opened.size} px")
         recovered = synthesize_recorded(
             Experiment.open(root, EXPERIMENT),
-            RecoverJob(network, opened, recipe, ipc, chosen),
+            RecoverJob(network, opened, recipe, ipc, image_encoding),
             folder,
-            kept_at,
+            statistics_folder,
             workers=workers,
             progress=reporter.progress,
         )
