@@ -1,23 +1,50 @@
 """`lpqld import`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import options
-from cli.labels import describe, facts
-from cli.output import Answer, Reporter, command
+from cli.labels import describe
+from cli.option_groups import OptionGroup
+from cli.output import Answer, Reporter, command_listing, facts
+from cli.recipe_options import option_of, parse_triple
 from lpqld.byte_sizes import format_bytes
 from lpqld.errors import ConfigError
+from lpqld.models import TeacherSource
+
+if TYPE_CHECKING:
+    from lpqld.interop import ImportedImages, Naming
 
 FORMATS = ("fkd", "images", "tensors")
 
 
-@command
+_AskedTeacher = Annotated[
+    Path | None, typer.Option("--teacher", help="A checkpoint that is asked whether classes are in its order.")
+]
+
+
+_ARRAYS = OptionGroup(
+    {
+        "images_key": Annotated[str | None, typer.Option("--images-key", help="tensors: the array of images.")],
+        "labels_key": Annotated[str | None, typer.Option("--labels-key", help="tensors: the array of labels.")],
+        "image_mean": Annotated[
+            str | None, typer.Option("--image-mean", help="tensors: what was subtracted, such as 0.5,0.5,0.5.")
+        ],
+        "image_std": Annotated[str | None, typer.Option("--image-std", help="tensors: what was divided by.")],
+        "soft_labels": Annotated[
+            str | None, typer.Option("--soft-labels", help="tensors: a folder for a label set of their soft labels.")
+        ],
+    }
+)
+
+
+@command_listing("src out format_ images size sampler_seed class_names")
 def import_(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="Labels or images of another project.")],
+    src: Annotated[str, typer.Argument(metavar="SRC", help="Labels or images of another project.")],
     out: Annotated[str, typer.Argument(metavar="OUT", help="Folder to write: a path or a URI.")],
+    arrays: Annotated[dict[str, Any], _ARRAYS],
     format_: Annotated[
         str,
         typer.Option(
@@ -41,23 +68,7 @@ def import_(
             "--class-names", help="Names of the images' classes in order: a JSON or text FILE, or a timm list."
         ),
     ] = None,
-    images_key: Annotated[str | None, typer.Option("--images-key", help="tensors: the array of images.")] = None,
-    labels_key: Annotated[str | None, typer.Option("--labels-key", help="tensors: the array of labels.")] = None,
-    image_mean: Annotated[
-        str | None, typer.Option("--image-mean", help="tensors: what was subtracted, such as 0.5,0.5,0.5.")
-    ] = None,
-    image_std: Annotated[str | None, typer.Option("--image-std", help="tensors: what was divided by.")] = None,
-    soft_labels: Annotated[
-        str | None, typer.Option("--soft-labels", help="tensors: a folder for a label set of their soft labels.")
-    ] = None,
-    teacher: Annotated[
-        Path | None, typer.Option("--teacher", help="A checkpoint that is asked whether classes are in its order.")
-    ] = None,
-    arch: options.Arch = None,
-    classes: options.Classes = None,
-    input_size: options.InputSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+    teacher: Annotated[TeacherSource | None, options.teacher_options(_AskedTeacher)] = None,
 ) -> Answer:
     """Read another project's labels or images; nothing in them is executed.
 
@@ -71,86 +82,94 @@ def import_(
     """
     if format_ not in FORMATS:
         raise ConfigError(f"--format {format_}: expected {', '.join(FORMATS)}")
+    from lpqld.interop import Naming
+
     if format_ == "fkd":
-        if images is None:
-            raise ConfigError("--format fkd needs --images, those that the labels were made for")
-        return _import_fkd(Path(source), images, out, size, sampler_seed)
-
-    from lpqld.images import ImageSet, few, read_names, timm_names
-    from lpqld.interop import check_class_order, named, of_tensors, read_tensors
-    from lpqld.interop import soft_labels as as_label_set
-    from lpqld.storage import location
-    from sweeps.jobs import open_teacher_for
-
-    document: dict[str, Any] = {"path": out}
-    soft = None
-    if format_ == "tensors":
-        triples = options.parse_triple(image_mean, "--image-mean"), options.parse_triple(image_std, "--image-std")
-        arrays = read_tensors(Path(source), images=images_key, labels=labels_key, mean=triples[0], std=triples[1])
-        opened, soft = of_tensors(arrays, source), arrays.soft
-        document |= {"arrays": list(arrays.names), "normalisation": arrays.normalisation, "clipped": arrays.clipped}
-    else:
-        opened = ImageSet.open(source, size=size)
-    if class_names is not None:
-        file = location(class_names)
-        opened = named(opened, read_names(file, opened.class_names) if file.is_file() else timm_names(class_names))
-    if teacher is not None:
-        config = options.teacher_config(teacher, arch, classes, input_size, mean, std)
-        document["teacher_accuracy"] = check_class_order(opened, open_teacher_for(config, opened.class_names))
-    if soft is None and soft_labels is not None:
-        raise ConfigError(f"--soft-labels {soft_labels}: the labels of {source} are classes")
-    opened.write(out)
-    written = ImageSet.open(out)
-    document |= {
-        "num_images": written.num_images,
-        "num_classes": written.num_classes,
-        "size": written.size,
-        "image_bytes": written.image_bytes,
-        "class_names": list(written.class_names),
-    }
-    if soft is not None and soft_labels is not None:
-        as_label_set(written, soft).write(soft_labels)
-        document["soft_labels"] = soft_labels
-    shown = {**document, "image_bytes": format_bytes(written.image_bytes)}
-    shown["class_names"] = few(written.class_names)
-    if "clipped" in shown:
-        shown["clipped"] = f"{document['clipped']:.1%} of the values lay outside what a pixel can be"
-    if soft is not None and soft_labels is None:
-        shown["soft_labels"] = "there are some; keep them with --soft-labels DIR"
-    return Answer(document, facts(shown))
+        return _labels(src, images, out, size, sampler_seed)
+    naming = Naming(class_names, teacher)
+    if format_ == "images":
+        return _images(src, out, size, naming, arrays.get("soft_labels"))
+    return _arrays(src, out, arrays, naming)
 
 
-def _import_fkd(source: Path, images: str, out: str, size: int | None, sampler_seed: int) -> Answer:
-    from lpqld.images import ImageSet, few
-    from lpqld.interop import import_fkd
-    from lpqld.storage import location
+def _labels(source: str, images: str | None, out: str, size: int | None, sampler_seed: int) -> Answer:
+    from lpqld.interop import import_labels
 
-    opened = ImageSet.open(images, size=size)
+    if images is None:
+        raise ConfigError("--format fkd needs --images, those that the labels were made for")
     with Reporter() as reporter:
-        found = import_fkd(
+        imported = import_labels(
             source,
-            opened,
-            location(out),
+            images,
+            out,
+            size=size,
             seed=sampler_seed,
             progress=reporter,
         )
-        if found.agreement < 10 / opened.num_classes and opened.num_classes > 20:
-            reporter.say(
-                f"the largest logit is of the image's class, or of that of the image mixed into it, in "
-                f"{found.agreement:.1%} of the labels: little more than a guess. Are classes in the order of the "
-                f"teacher's? Expected {few(opened.class_names, 3)}"
-            )
+        if imported.doubt is not None:
+            reporter.say(imported.doubt)
+    labels = imported.labels
     document = {
-        **describe(found.label_set),
-        "source_bytes": found.source_bytes,
-        "agreement": found.agreement,
-        "order": found.order,
+        **describe(labels.label_set),
+        "source_bytes": labels.source_bytes,
+        "agreement": labels.agreement,
+        "order": labels.order,
     }
     shown = {
         "path": document["path"],
         "labels": "{num_views} views of {num_images} images, {num_classes} classes".format(**document),
-        "bytes": f"{format_bytes(document['bytes']['total'])} of {format_bytes(found.source_bytes)}, lossless",
-        "order": found.order,
-        "agreement": f"{found.agreement:.1%} of the labels are largest at the class of the image, or of its partner",
+        "bytes": f"{format_bytes(document['bytes']['total'])} of {format_bytes(labels.source_bytes)}, lossless",
+        "order": labels.order,
+        "agreement": f"{labels.agreement:.1%} of the labels are largest at the class of the image, or of its partner",
     }
     return Answer(document, facts(shown))
+
+
+def _images(source: str, out: str, size: int | None, naming: "Naming", soft_labels: str | None) -> Answer:
+    from lpqld.interop import import_images
+
+    if soft_labels is not None:
+        raise ConfigError(f"--soft-labels {soft_labels}: the labels of {source} are classes")
+    return _images_answer(import_images(source, out, size=size, naming=naming), out)
+
+
+def _arrays(source: str, out: str, said: dict[str, Any], naming: "Naming") -> Answer:
+    from lpqld.interop import import_arrays
+
+    arguments = dict(said)
+    for key in said.keys() & {"image_mean", "image_std"}:
+        arguments[key] = parse_triple(said[key], option_of(key))
+    imported = import_arrays(source, out, naming=naming, **arguments)
+    return _images_answer(imported, out, said.get("soft_labels"))
+
+
+def _images_answer(imported: "ImportedImages", out: str, soft_labels: str | None = None) -> Answer:
+    images, arrays = imported.images, imported.arrays
+    document: dict[str, Any] = {"path": out}
+    if arrays is not None:
+        document |= {"arrays": list(arrays.names), "normalisation": arrays.normalisation, "clipped": arrays.clipped}
+    if imported.teacher_accuracy is not None:
+        document["teacher_accuracy"] = imported.teacher_accuracy
+    document |= {
+        "num_images": images.num_images,
+        "num_classes": images.num_classes,
+        "size": images.size,
+        "image_bytes": images.image_bytes,
+        "class_names": list(images.class_names),
+    }
+    if soft_labels is not None:
+        document["soft_labels"] = soft_labels
+    return Answer(document, facts({**document, **_shown(imported, soft_labels)}))
+
+
+def _shown(imported: "ImportedImages", soft_labels: str | None) -> dict[str, str]:
+    """What a person reads in place of some values."""
+    from lpqld.images import few
+
+    images, arrays = imported.images, imported.arrays
+    shown = {"image_bytes": format_bytes(images.image_bytes), "class_names": few(images.class_names)}
+    if arrays is not None:
+        shown["clipped"] = f"{arrays.clipped:.1%} of the values lay outside what a pixel can be"
+    if arrays is not None and arrays.soft is not None and soft_labels is None:
+        shown["soft_labels"] = "there are some; keep them with --soft-labels DIR"
+    return shown

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from cli import options
-from cli.output import Answer, Reporter, command
+from cli.output import Answer, Reporter, command, command_listing, facts
 from lpqld.byte_sizes import format_bytes, parse_size
 from lpqld.errors import ConfigError
 
@@ -23,14 +22,6 @@ Codec = Annotated[
         "the label's minimum, an equal share at T = 4, or at any T), dense, lowrank, hard.",
     ),
 ]
-
-
-def facts(document: dict[str, Any]) -> Table:
-    """A document as a table of two columns."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in document.items():
-        table.add_row(key.replace("_", " "), value if isinstance(value, str) else str(value))
-    return table
 
 
 def describe(label_set: Any) -> dict[str, Any]:
@@ -52,12 +43,20 @@ def describe(label_set: Any) -> dict[str, Any]:
     }
 
 
-@command
+def labels_answer(label_set: Any) -> Answer:
+    """A label set that was made."""
+    document = describe(label_set)
+    return Answer(document, facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))
+
+
+@command_listing(
+    "images source views architecture out ipc size k bits codec batch_size workers skip_bad_images image_memory preset "
+    "classes input_size mean std"
+)
 def relabel(
     images: options.Images,
     teacher: options.Teacher,
     views: Annotated[int, typer.Option("--views", min=1, help="Views per image.")],
-    arch: options.Arch = None,
     out: Annotated[
         str | None,
         typer.Option("--out", help="The label set's folder, a path or a URI; default: one under --root."),
@@ -81,10 +80,6 @@ def relabel(
         typer.Option("--image-memory", help="Where decoded images lie: auto, device, shared, streamed (a file)."),
     ] = "auto",
     preset: Annotated[str | None, typer.Option("--preset", help="Draw views as this preset does.")] = None,
-    classes: options.Classes = None,
-    input_size: options.InputSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
     address: options.Address = None,
     seed: options.Seed = 0,
     root: options.Root = Path("runs"),
@@ -101,19 +96,14 @@ def relabel(
     from lpqld.storage import location
     from sweeps.cluster import cluster, object_store_for
     from sweeps.config import ImagesConfig, ViewsConfig, load_config
-    from sweeps.jobs import open_images, open_teacher
+    from sweeps.jobs import open_images
     from sweeps.jobs import relabel as run
 
     rule = (ViewsConfig() if preset is None else load_config(preset).views).rule()
     memory = parse_memory(image_memory)
-    opened = open_images(
-        ImagesConfig(source=images, ipc=ipc, size=size, seed=seed), skip_bad=skip_bad_images, memory=memory
-    )
-    network = open_teacher(
-        options.teacher_config(teacher, arch, classes, input_size, mean, std),
-        opened,
-    )
-    device = choose_device()
+    images_config = ImagesConfig(source=images, ipc=ipc, size=size, seed=seed)
+    opened = open_images(images_config, skip_bad=skip_bad_images, memory=memory)
+    network = teacher.load(opened.class_names)
     spec = specify(
         network,
         opened,
@@ -124,7 +114,7 @@ def relabel(
         codec=codec,
         k=k,
         bits=bits,
-        device=device,
+        device=choose_device(),
     )
     folder = location(out) if out else root / "labels" / spec.fingerprint[:16]
     with Reporter() as reporter, cluster(address, object_store_bytes=object_store_for(opened.held_bytes)):
@@ -139,8 +129,7 @@ def relabel(
             image_memory=memory,
             progress=reporter,
         )
-    document = describe(label_set)
-    return Answer(document, facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))
+    return labels_answer(label_set)
 
 
 @command
@@ -171,23 +160,35 @@ def compress(
 
     lpqld compress labels sure --budget 50KB --select confidence
     """
-    from lpqld.labels import LabelSet, encode, fill_budget, keep_share, reordered, smaller_codec
+    from lpqld.labels import LabelSet, encode, fill_budget, reordered, smaller_codec
 
     if prune_ratio is not None and budget is not None:
         raise ConfigError("--prune-ratio and --budget both say how many views to keep; pass one of them")
     labels = reordered(LabelSet.open(src), select)
-    spec = labels.spec
     chosen = smaller_codec(labels, name=codec, k=k, bits=bits)
+    recipe = labels.spec.recipe
     if budget is not None:
-        encoded = fill_budget(labels, chosen, parse_size(budget), spec.recipe)
+        encoded = fill_budget(labels, chosen, parse_size(budget), recipe)
     else:
-        wanted = spec.num_views if prune_ratio is None else keep_share(spec.num_images, spec.full_views, prune_ratio)
-        if wanted > spec.num_views:
-            raise ConfigError(
-                f"--prune-ratio {prune_ratio} keeps {wanted} views; {src} holds {spec.num_views}, "
-                f"a prune ratio of {spec.prune_ratio:.4f}"
-            )
-        encoded = encode(labels, chosen, num_views=wanted, recipe=spec.recipe)
+        encoded = encode(labels, chosen, num_views=_views_to_keep(labels.spec, prune_ratio, src), recipe=recipe)
     encoded.write(out)
-    document = describe(LabelSet.open(out))
-    return Answer(document, facts({**document, "bytes": format_bytes(document["bytes"]["total"])}))
+    return labels_answer(LabelSet.open(out))
+
+
+def _views_to_keep(spec: Any, prune_ratio: float | None, src: str) -> int:
+    """How many views are left of all that there were before pruning.
+
+    Raises:
+        ConfigError: the label set holds fewer.
+    """
+    from lpqld.labels import keep_share
+
+    if prune_ratio is None:
+        return int(spec.num_views)
+    wanted = keep_share(spec.num_images, spec.full_views, prune_ratio)
+    if wanted > spec.num_views:
+        raise ConfigError(
+            f"--prune-ratio {prune_ratio} keeps {wanted} views; {src} holds {spec.num_views}, "
+            f"a prune ratio of {spec.prune_ratio:.4f}"
+        )
+    return wanted

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import inspect, interop, labels, results, study, sweep, synthesize, train
+from cli import inspect, interop, labels, results, study, sweep, synthesize, teacher, train
 from cli.output import INTERRUPTED
 from lpqld._malloc import keep_freed_memory
 from lpqld.version import __version__
@@ -39,7 +39,7 @@ def _options(
 app.command()(sweep.sweep)
 app.command()(sweep.presets)
 app.command()(sweep.plan)
-app.add_typer(train.teacher_app, name="teacher")
+app.add_typer(teacher.teacher_app, name="teacher")
 app.command()(synthesize.synthesize)
 app.command()(labels.relabel)
 app.command()(labels.compress)

@@ -1,14 +1,14 @@
 """Options that several commands share, spelled once."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
+from cli.option_groups import OptionGroup
+from cli.recipe_options import options_of
 from lpqld.errors import ConfigError
-
-if TYPE_CHECKING:
-    from sweeps.config import TeacherConfig
+from lpqld.models import ARCHITECTURES, TeacherSource
 
 IMAGES_HELP = (
     "Images: a Parquet file, a folder or glob of them, an image folder, a folder that lpqld wrote (each a path or a "
@@ -38,7 +38,14 @@ Address = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]
 Images = Annotated[str, typer.Option("--images", help=IMAGES_HELP)]
 Evaluation = Annotated[str, typer.Option("--eval", help="Evaluation images, in any of the layouts of --images.")]
-Teacher = Annotated[
+Arch = Annotated[str | None, typer.Option("--arch", help=ARCHITECTURES)]
+Ipc = Annotated[
+    int | None, typer.Option("--ipc", min=1, help="Images per class, a seeded random choice; default: all images.")
+]
+Size = Annotated[
+    int | None, typer.Option("--size", min=1, help="Side in pixels that images are brought to; default: their own.")
+]
+TeacherFiles = Annotated[
     Path,
     typer.Option(
         "--teacher",
@@ -46,63 +53,17 @@ Teacher = Annotated[
         "'experts/*.safetensors', or a list with commas), the mean of their logits.",
     ),
 ]
-Arch = Annotated[
-    str | None,
-    typer.Option(
-        "--arch",
-        help="convnet, convnet_d3, convnet_d4, cifar_resnet20, cifar_resnet56, tiny_resnet18, shufflenet_v2_x1_0, "
-        "or any name of timm's.",
-    ),
-]
-Ipc = Annotated[
-    int | None, typer.Option("--ipc", min=1, help="Images per class, a seeded random choice; default: all images.")
-]
-Size = Annotated[
-    int | None, typer.Option("--size", min=1, help="Side in pixels that images are brought to; default: their own.")
-]
-Classes = Annotated[
-    str | None,
-    typer.Option("--classes", help="Names of the teacher's outputs in order: a JSON or text FILE, or imagenet-1k."),
-]
-InputSize = Annotated[int | None, typer.Option("--input-size", min=1, help="Side in pixels that the teacher takes.")]
-Mean = Annotated[str | None, typer.Option("--mean", help="The teacher's input mean, such as 0.5,0.5,0.5.")]
-Std = Annotated[str | None, typer.Option("--std", help="The teacher's input deviation, such as 0.5,0.5,0.5.")]
+OptionalTeacherFiles = Annotated[Path | None, typer.Option("--teacher", help="Teacher checkpoint.")]
 
 
-def parse_triple(text: str | None, option: str) -> tuple[float, float, float] | None:
-    """Three numbers, one per channel, or one for all.
-
-    Raises:
-        ConfigError: anything else.
-    """
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.replace(",", " ").split()]
-    except ValueError:
-        values = []
-    if len(values) == 1:
-        values *= 3
-    if len(values) != 3:
-        raise ConfigError(f"{option} {text!r}: expected three numbers, such as 0.485,0.456,0.406")
-    return values[0], values[1], values[2]
+def teacher_options(files: Any) -> OptionGroup:
+    """Options of a teacher, `files` that of its checkpoints; a command gets a `TeacherSource`, or None without them."""
+    return options_of(TeacherSource, _teacher_source, needed="source", source=files)
 
 
-def teacher_config(
-    teacher: Path, arch: str | None, classes: str | None, input_size: int | None, mean: str | None, std: str | None
-) -> "TeacherConfig":
-    """What the options above say of a teacher.
+def _teacher_source(values: dict[str, Any]) -> TeacherSource:
+    return TeacherSource(**{**values, "source": str(values["source"])})
 
-    Raises:
-        ConfigError: --mean or --std are not numbers.
-    """
-    from sweeps.config import TeacherConfig
 
-    return TeacherConfig(
-        source=str(teacher),
-        architecture=arch,
-        classes=classes,
-        input_size=input_size,
-        mean=parse_triple(mean, "--mean"),
-        std=parse_triple(std, "--std"),
-    )
+Teacher = Annotated[TeacherSource, teacher_options(TeacherFiles)]
+OptionalTeacher = Annotated[TeacherSource | None, teacher_options(OptionalTeacherFiles)]

@@ -17,7 +17,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
+from cli.option_groups import arguments_of, signature_of
+from cli.option_names import with_option_names
 from lpqld.errors import LpqldError
 
 INTERRUPTED = 130
@@ -36,44 +39,64 @@ class Answer:
     exit_code: int = 0
 
 
+def facts(document: dict[str, Any]) -> Table:
+    """A document as a table of two columns."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in document.items():
+        table.add_row(key.replace("_", " "), value if isinstance(value, str) else str(value))
+    return table
+
+
 def command(function: Callable[..., Answer]) -> Callable[..., None]:
     """Make a typer command of a function that returns an `Answer`: adds --json and --debug, prints, sets exit codes.
 
-    While the function runs, everything that a library writes to stdout goes to stderr.
+    While the function runs, everything that a library writes to stdout goes to stderr. An argument that is an
+    `OptionGroup` is as many options.
     """
+    return command_listing("")(function)
 
-    @functools.wraps(function)
-    def run(**arguments: Any) -> None:
-        as_json, debug = arguments.pop("json_"), arguments.pop("debug")
-        try:
-            with _stdout_to_stderr(), _terminate_as_interrupt():
-                answer = function(**arguments)
-        except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit
-            resume = shlex.join(["lpqld", *sys.argv[1:]])
-            _stop(f"interrupted; everything finished so far is kept. To go on, run: {resume}", INTERRUPTED, debug)
-        except LpqldError as error:
-            _stop(f"error: {error}", error.exit_code, debug)
-        except MemoryError:
-            _stop("error: out of memory; fewer workers or a smaller batch need less", 1, debug)
-        except Exception as error:
-            _stop(f"error: {type(error).__name__}: {error}. --debug shows where", 1, debug)
-        if as_json:
-            sys.stdout.write(json.dumps(answer.document, indent=2, default=str) + "\n")
-        else:
-            Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False).print(answer.text)
-        sys.stdout.flush()
-        raise typer.Exit(answer.exit_code)
 
-    signature = inspect.signature(function)
-    extra = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
-        for name, annotation in (("json_", Json), ("debug", Debug))
-    ]
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in signature.parameters.values()]
-    del run.__wrapped__
-    run.__signature__ = inspect.Signature([*parameters, *extra])  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*parameters, *extra]}
-    return run
+def command_listing(order: str) -> Callable[[Callable[..., Answer]], Callable[..., None]]:
+    """`command` for a function whose --help lists some options in another order than its arguments, and those first."""
+
+    def decorate(function: Callable[..., Answer]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(**values: Any) -> None:
+            context, as_json, debug = values.pop("context"), values.pop("json_"), values.pop("debug")
+            try:
+                with _stdout_to_stderr(), _terminate_as_interrupt():
+                    answer = function(**arguments_of(function, values))
+            except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit
+                resume = shlex.join(["lpqld", *sys.argv[1:]])
+                _stop(f"interrupted; everything finished so far is kept. To go on, run: {resume}", INTERRUPTED, debug)
+            except LpqldError as error:
+                _stop(f"error: {with_option_names(str(error), context)}", error.exit_code, debug)
+            except MemoryError:
+                _stop("error: out of memory; fewer workers or a smaller batch need less", 1, debug)
+            except Exception as error:
+                _stop(f"error: {type(error).__name__}: {error}. --debug shows where", 1, debug)
+            if as_json:
+                sys.stdout.write(json.dumps(answer.document, indent=2, default=str) + "\n")
+            else:
+                Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False).print(answer.text)
+            sys.stdout.flush()
+            raise typer.Exit(answer.exit_code)
+
+        parameters = [*signature_of(function, order), *_COMMON]
+        del run.__wrapped__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+# What every command takes besides its own.
+_COMMON = [
+    inspect.Parameter("json_", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json),
+    inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug),
+    inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+]
 
 
 def _stop(message: str, exit_code: int, debug: bool) -> None:
@@ -91,7 +114,7 @@ def _stdout_to_stderr() -> Iterator[None]:
         assert stdout is not None
         assert stderr is not None
         stdout.flush()
-        kept = os.dup(stdout.fileno())
+        real_stdout = os.dup(stdout.fileno())
         os.dup2(stderr.fileno(), stdout.fileno())
     except (OSError, ValueError, AssertionError):  # no real stdout, as under some test runners
         with contextlib.redirect_stdout(sys.stderr):
@@ -101,8 +124,8 @@ def _stdout_to_stderr() -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, stdout.fileno())
-        os.close(kept)
+        os.dup2(real_stdout, stdout.fileno())
+        os.close(real_stdout)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """`lpqld pareto`, `lpqld export`, `lpqld ui`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -85,23 +85,27 @@ def export(
         raise ConfigError("--all exports the whole front and --budget one label set; pass one of them")
     result = load_result(root, experiment)
     points = choose_points(result, None if budget is None else parse_size(budget), everything)
-    found = run(result, points, out, export_format, root, how)
-    folders = [written.folder for written in found]
-    rows = [
-        {
-            "path": str(folder),
-            "trial_id": point.trial_id,
-            "label_bytes": point.label_bytes,
-            "accuracy": vars(point.accuracy),
-            "val_accuracy": point.val_accuracy,
-        }
-        for folder, point in zip(folders, points, strict=True)
-    ]
-    lines = [
-        f"{folder}: {format_bytes(point.label_bytes)}, accuracy {point.accuracy.mean:.2%} ± {point.accuracy.std:.2%}"
-        for folder, point in zip(folders, points, strict=True)
-    ]
-    notes = sorted({note for written in found for note in written.notes})
+    written = run(result, points, out, export_format, root, how)
+    return _exported(experiment, export_format, points, written)
+
+
+def _exported(experiment: str, export_format: str, points: list[Any], written: list[Any]) -> Answer:
+    """Label sets of a sweep that were written."""
+    rows, lines = [], []
+    for point, label_set in zip(points, written, strict=True):
+        accuracy = point.accuracy
+        rows.append(
+            {
+                "path": str(label_set.folder),
+                "trial_id": point.trial_id,
+                "label_bytes": point.label_bytes,
+                "accuracy": vars(accuracy),
+                "val_accuracy": point.val_accuracy,
+            }
+        )
+        size = format_bytes(point.label_bytes)
+        lines.append(f"{label_set.folder}: {size}, accuracy {accuracy.mean:.2%} ± {accuracy.std:.2%}")
+    notes = sorted({note for label_set in written for note in label_set.notes})
     document = {"experiment": experiment, "format": export_format, "exported": rows, "notes": notes}
     return Answer(document, "\n".join([*lines, *notes]))
 

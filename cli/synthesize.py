@@ -1,39 +1,32 @@
 """`lpqld synthesize`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import options
-from cli.labels import facts
-from cli.output import Answer, Reporter, command
+from cli.output import Answer, Reporter, command_listing, facts
+from cli.recipe_options import options_of
 from lpqld.byte_sizes import format_bytes
+from lpqld.distill import RecoverRecipe
 from lpqld.errors import ConfigError
 
+if TYPE_CHECKING:
+    from sweeps.config import TeacherConfig
 
-@command
+
+@command_listing(
+    "images source ipc out architecture mode iterations lr bn_weight shift init curriculum batch_size encoding preset "
+    "set_ size workers classes input_size mean std address seed"
+)
 def synthesize(
     images: Annotated[str, typer.Option("--images", help=f"The teacher's training images. {options.IMAGES_HELP}")],
     teacher: options.Teacher,
     ipc: Annotated[int, typer.Option("--ipc", min=1, help="Images to recover of every class.")],
     out: Annotated[str, typer.Option("--out", help="Folder of the distilled images: a path or a URI.")],
-    arch: options.Arch = None,
-    mode: Annotated[
-        str | None,
-        typer.Option("--mode", help="class: a class's images together, to its own statistics; cross: as SRe2L."),
-    ] = None,
-    iterations: Annotated[int | None, typer.Option("--iterations", min=1, help="Steps of Adam.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="At the first step.")] = None,
-    bn_weight: Annotated[float | None, typer.Option("--bn-weight", min=0, help="Of the batch-norm distance.")] = None,
-    shift: Annotated[int | None, typer.Option("--shift", min=0, help="Most pixels of the circular shift.")] = None,
-    init: Annotated[str | None, typer.Option("--init", help="Start from noise, or from real images.")] = None,
-    curriculum: Annotated[
-        str | None, typer.Option("--curriculum", help="From whole images to small crops: none, linear, cosine.")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Images a step, in whole classes.")
-    ] = None,
+    changes: Annotated[dict[str, Any], options_of(RecoverRecipe)],
     encoding: Annotated[
         str, typer.Option("--encoding", help="Of the images: png or webp (both lossless), jpeg:90.")
     ] = "png",
@@ -49,12 +42,7 @@ def synthesize(
     ] = None,
     size: options.Size = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Teachers at work at once.")] = None,
-    classes: options.Classes = None,
-    input_size: options.InputSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
     address: options.Address = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")] = None,
     statistics: Annotated[
         str | None,
         typer.Option("--statistics", help="Where class statistics are kept: a path or a URI; default: under --root."),
@@ -68,71 +56,69 @@ def synthesize(
 
     lpqld synthesize --images train/ --teacher resnet18.pth --arch resnet18 --preset in1k --ipc 10 --out distilled
     """
-    from lpqld.distill import RecoverRecipe
-    from lpqld.images import Encoding, ImageSet, TrainingImages
+    from lpqld.images import Encoding, TrainingImages
     from lpqld.storage import location
     from sweeps.cluster import cluster, object_store_for
-    from sweeps.config import load_config
-    from sweeps.jobs import (
-        EXPERIMENT,
-        SHEETS_FOLDER,
-        STATISTICS_FOLDER,
-        SynthesisJob,
-        open_teacher_for,
-        synthesize_tracked,
-    )
+    from sweeps.jobs import EXPERIMENT, STATISTICS_FOLDER, SynthesisJob, open_teacher_for, synthesize_tracked
     from sweeps.tracking import Experiment
 
-    given = {
-        "mode": mode,
-        "iterations": iterations,
-        "lr": lr,
-        "bn_weight": bn_weight,
-        "shift": shift,
-        "init": init,
-        "curriculum": curriculum,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
-    config = None if preset is None else load_config(preset)
-    base = RecoverRecipe() if config is None else config.recover
-    changed = {key: value for key, value in given.items() if value is not None}
-    recipe = RecoverRecipe.from_json({**base.to_json(), **_recover_settings(set_ or []), **changed})
-    chosen = Encoding.parse(encoding)
-    teacher_config = options.teacher_config(teacher, arch, classes, input_size, mean, std)
-    if config is not None:
-        said = {name: value for name, value in teacher_config.model_dump().items() if value is not None}
-        teacher_config = config.teacher.model_copy(update=said)
-        size = size or config.images.size
-    opened = TrainingImages.open(images, size=size or teacher_config.input_size)
+    base = _Base.of(preset)
+    recipe = RecoverRecipe.from_json({**base.recipe.to_json(), **_recover_settings(set_ or []), **changes})
+    image_encoding = Encoding.parse(encoding)
+    teacher_config = base.teacher.model_copy(update=teacher.said)
+    opened = TrainingImages.open(images, size=size or base.size or teacher_config.input_size)
     network = open_teacher_for(teacher_config, opened.class_names)
     folder = location(out)
-    kept = location(str(root)) / STATISTICS_FOLDER if statistics is None else location(statistics)
+    statistics_folder = location(str(root)) / STATISTICS_FOLDER if statistics is None else location(statistics)
     with Reporter() as reporter, cluster(address, object_store_bytes=object_store_for(opened.held_bytes)):
         reporter.say(f"training images: {len(opened.records)} of {opened.num_classes} classes, {opened.size} px")
         recovered = synthesize_tracked(
             Experiment.open(root, EXPERIMENT),
-            SynthesisJob(network, opened, recipe, ipc, chosen),
+            SynthesisJob(network, opened, recipe, ipc, image_encoding),
             folder,
-            kept,
+            statistics_folder,
             workers=workers,
             progress=reporter,
         )
-    found = ImageSet.open(recovered.folder)
+    return _answer(recovered)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What a preset says where options do not; without one, the defaults."""
+
+    recipe: RecoverRecipe
+    teacher: "TeacherConfig"
+    size: int | None
+
+    @classmethod
+    def of(cls, preset: str | None) -> "_Base":
+        from sweeps.config import TeacherConfig, load_config
+
+        if preset is None:
+            return cls(RecoverRecipe(), TeacherConfig(), None)
+        config = load_config(preset)
+        return cls(config.recover, config.teacher, config.images.size)
+
+
+def _answer(recovered: Any) -> Answer:
+    from lpqld.images import ImageSet
+    from sweeps.jobs import SHEETS_FOLDER
+
+    images = ImageSet.open(recovered.folder)
     last = [losses[-1] for losses in recovered.about["losses"]]
     document = {
         "path": str(recovered.folder),
-        "num_images": found.num_images,
-        "num_classes": found.num_classes,
-        "size": found.size,
-        "image_bytes": found.image_bytes,
+        "num_images": images.num_images,
+        "num_classes": images.num_classes,
+        "size": images.size,
+        "image_bytes": images.image_bytes,
         "cross_entropy": sum(entropy for _, entropy, _ in last) / len(last),
         "batch_norm": sum(distance for _, _, distance in last) / len(last),
         "contact_sheets": str(recovered.folder / SHEETS_FOLDER),
         "recipe": recovered.about["recipe"],
     }
-    shown = {**document, "image_bytes": format_bytes(found.image_bytes)}
-    return Answer(document, facts(shown))
+    return Answer(document, facts({**document, "image_bytes": format_bytes(images.image_bytes)}))
 
 
 def _recover_settings(assignments: list[str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _HALF_PRECISION_STEP = 1 / 64
 
 @dataclass(frozen=True, eq=False)
 class CodecRequest:
-    """What `--codec --k --bits` ask for.
+    """What a name, `k` and `bits` ask for.
 
     Attributes:
         name: one of a codec's `command_names`.
@@ -60,8 +60,8 @@ class Codec(ABC):
     Attributes:
         name: in manifests.
         command_names: on the command line: its own, and those of its variants.
-        k_counts_classes: whether `--k` says how many classes a label keeps.
-        usual_bits: `--bits` that served best where accuracy per byte was searched (docs/findings.md).
+        k_counts_classes: whether `k` says how many classes a label keeps.
+        usual_bits: the `bits` that served best where accuracy per byte was searched (docs/findings.md).
         is_fitted: whether it is made from labels at any number of bits, also at 16.
         holds_logits: whether labels hold what the teacher said; else they follow from the images alone.
         keeps_largest: whether labels hold the largest logits of each view, and may leave out other classes.

@@ -41,7 +41,7 @@ class Dense(StepCodec):
         request.check_every_class()
         k, num_classes = request.k, request.num_classes
         if k is not None and k != num_classes:
-            raise ConfigError(f"codec dense keeps all {num_classes} classes, not k={k}; use --codec topk")
+            raise ConfigError(f"codec dense keeps all {num_classes} classes, not k={k}; use `codec=topk`")
         return cls(step_for_bits(request.pilot, num_classes, request.bits))
 
     def max_bytes(self, num_views: int, num_classes: int) -> int:

@@ -37,7 +37,7 @@ def codec_from_json(document: object) -> Codec:
 
 
 def codec_for(name: str, *, k: int | None, bits: int, num_classes: int, pilot: Logits) -> Codec:
-    """The codec that `--codec --k --bits` ask for; a step, or a basis, is fixed from the pilot's labels.
+    """The codec that a name, `k` and `bits` ask for; a step, or a basis, is fixed from the pilot's labels.
 
     Args:
         name: one of `CODEC_NAMES`.
@@ -53,7 +53,7 @@ def codec_for(name: str, *, k: int | None, bits: int, num_classes: int, pilot: L
 
 
 def codec_class(name: str) -> type[Codec]:
-    """What `--codec` means by a name; its class attributes tell codecs apart before there are labels.
+    """What a name means; its class attributes tell codecs apart before there are labels.
 
     Raises:
         ConfigError: an unknown name.

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from lpqld.errors import ConfigError
 from lpqld.models import Precision
+from lpqld.storage import Rule, check_settings, one_of, setting, settings_values
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def _is_crop_scale(scale: tuple[float, float]) -> bool:
+    low, high = scale
+    return 0 < low <= high <= 1
+
+
+def _is_pair_of_betas(betas: tuple[float, float]) -> bool:
+    return len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+
+
+_AT_LEAST_0 = Rule("must be 0 or more", lambda value: 0 <= value < math.inf)
+_AT_LEAST_1 = Rule("must be at least 1", lambda value: value is None or value >= 1)
+_CROP_RATIO = Rule("must be 0 < low <= high", lambda ratio: 0 < ratio[0] <= ratio[1])
 
 
 @dataclass(frozen=True)
@@ -36,43 +52,37 @@ class RecoverRecipe:
         seed: of everything that is drawn.
     """
 
-    mode: Literal["class", "cross"] = "class"
-    iterations: int = 1000
-    lr: float = 0.1
-    betas: tuple[float, float] = (0.5, 0.9)
-    bn_weight: float = 0.05
-    first_layer_weight: float = 10.0
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: bool = True
-    shift: int = 4
-    curriculum: Literal["none", "linear", "cosine"] = "none"
-    init: Literal["noise", "real"] = "noise"
-    batch_size: int | None = None
-    precision: Precision = "auto"
-    seed: int = 0
+    mode: Literal["class", "cross"] = setting(
+        "class",
+        "class: a class's images together, to its own statistics; cross: as SRe2L.",
+        rule=one_of("class", "cross"),
+    )
+    iterations: int = setting(1000, "Steps of Adam.", minimum=1, rule=_AT_LEAST_1)
+    lr: float = setting(0.1, "At the first step.", rule=Rule("must be above 0", lambda lr: 0 < lr < math.inf))
+    betas: tuple[float, float] = setting((0.5, 0.9), rule=Rule("must be in [0, 1)", _is_pair_of_betas))
+    bn_weight: float = setting(0.05, "Of the batch-norm distance.", minimum=0, rule=_AT_LEAST_0)
+    first_layer_weight: float = setting(10.0, rule=_AT_LEAST_0)
+    crop_scale: tuple[float, float] = setting((0.08, 1.0), rule=Rule("must be 0 < low <= high <= 1", _is_crop_scale))
+    crop_ratio: tuple[float, float] = setting((3 / 4, 4 / 3), rule=_CROP_RATIO)
+    flip: bool = setting(True)
+    shift: int = setting(4, "Most pixels of the circular shift.", minimum=0, rule=_AT_LEAST_0)
+    curriculum: Literal["none", "linear", "cosine"] = setting(
+        "none", "From whole images to small crops: none, linear, cosine.", rule=one_of("none", "linear", "cosine")
+    )
+    init: Literal["noise", "real"] = setting(
+        "noise", "Start from noise, or from real images.", rule=one_of("noise", "real")
+    )
+    batch_size: int | None = setting(None, "Images a step, in whole classes.", minimum=1, rule=_AT_LEAST_1)
+    precision: Precision = setting("auto", rule=one_of("auto", "float32", "bfloat16"))
+    seed: int = setting(
+        0,
+        "Seed of everything that is drawn.",
+        minimum=0,
+        rule=Rule("must be in [0, 2**64)", lambda seed: 0 <= seed < 2**64),
+    )
 
     def __post_init__(self) -> None:
-        low, high = self.crop_scale
-        rules = {
-            "mode must be class or cross": self.mode in ("class", "cross"),
-            "iterations must be at least 1": self.iterations >= 1,
-            "lr must be above 0": 0 < self.lr < math.inf,
-            "betas must be in [0, 1)": len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
-            "bn_weight must be 0 or more": 0 <= self.bn_weight < math.inf,
-            "first_layer_weight must be 0 or more": 0 <= self.first_layer_weight < math.inf,
-            "crop_scale must be 0 < low <= high <= 1": 0 < low <= high <= 1,
-            "crop_ratio must be 0 < low <= high": 0 < self.crop_ratio[0] <= self.crop_ratio[1],
-            "shift must be 0 or more": self.shift >= 0,
-            "curriculum must be none, linear or cosine": self.curriculum in ("none", "linear", "cosine"),
-            "init must be noise or real": self.init in ("noise", "real"),
-            "batch_size must be at least 1": self.batch_size is None or self.batch_size >= 1,
-            "precision must be auto, float32 or bfloat16": self.precision in get_args(Precision),
-            "seed must be in [0, 2**64)": 0 <= self.seed < 2**64,
-        }
-        for rule, kept in rules.items():
-            if not kept:
-                raise ConfigError(f"recover.{rule}, found {getattr(self, rule.split(' ')[0])}")
+        check_settings(self, prefix="recover.", shown=str)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
@@ -88,16 +98,15 @@ class RecoverRecipe:
         unknown = sorted(values.keys() - {field.name for field in fields(cls)})
         if unknown:
             raise ConfigError(f"recover has no {', '.join(unknown)}")
-        arguments: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
         try:
-            return cls(**arguments)
+            return cls(**settings_values(values))
         except TypeError as error:
             raise ConfigError(f"recover has a value of another type than its default: {error}") from error
 
     def smallest_crop(self, iterations: NDArray[np.int64]) -> NDArray[np.float64]:
         """The lower end of `crop_scale` at each iteration."""
+        import numpy as np  # noqa: PLC0415  (options are made of these fields without it)
+
         low = self.crop_scale[0]
         done = iterations / self.iterations
         if self.curriculum == "none":

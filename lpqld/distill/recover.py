@@ -99,7 +99,7 @@ class Recoverer:
         wanted = teacher.spec.input_size
         if wanted is not None and wanted != size:
             raise ConfigError(
-                f"the teacher takes images of {wanted} px, found {size}: recover at {wanted}, --size {wanted}"
+                f"the teacher takes images of {wanted} px, found {size}: recover at {wanted}, `size={wanted}`"
             )
         self._teacher = teacher.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self._layers = batch_norm_layers(self._teacher, size)

@@ -100,7 +100,7 @@ def timm_names(info: str) -> tuple[str, ...]:
         return tuple(ImageNetInfo(info).label_names())
     except (AssertionError, KeyError) as error:
         raise ConfigError(
-            f"--classes {info}: expected a file of class names or a label list that timm knows (imagenet-1k,"
+            f"`classes={info}`: expected a file of class names or a label list that timm knows (imagenet-1k,"
             " imagenet-12k, imagenet-21k-goog, imagenet-22k), found neither"
         ) from error
 

@@ -51,7 +51,7 @@ def decode_all(records: Sequence[Record], size: int | None, eval_resize_ratio: f
                 if width != height or (width, height) != common:
                     raise ConfigError(
                         f"{record.origin} is {width} x {height} pixels and the first image {common[0]} x {common[1]}:"
-                        " images must be squares of one size; pass --size to bring them all to one"
+                        " images must be squares of one size; pass `size` to bring them all to one"
                     )
             yield decoded
 

@@ -61,7 +61,7 @@ def parse_memory(text: str) -> ImageMemory | None:
             return memory
     if text == "auto":
         return None
-    raise ConfigError(f"--image-memory must be auto, {', '.join(IMAGE_MEMORIES)}; found {text!r}")
+    raise ConfigError(f"`memory` must be auto, {', '.join(IMAGE_MEMORIES)}; found {text!r}")
 
 
 def free_device_bytes(device: torch.device) -> int | None:

@@ -58,7 +58,7 @@ def read_images(
 ) -> ReadImages:
     """Read and decode images; arguments and errors are those of `ImageSet.open`."""
     if size is not None and size < 1:
-        raise ConfigError(f"--size must be 1 pixel or more, found {size}")
+        raise ConfigError(f"`size` must be 1 pixel or more, found {size}")
     if not 1 <= eval_resize_ratio < 8:
         raise ConfigError(f"eval_resize_ratio must be in [1, 8), found {eval_resize_ratio}")
     path = os.fspath(path) if isinstance(path, os.PathLike) else str(path)
@@ -116,7 +116,7 @@ def _decode(
         if image.pixels is None:
             problem = Skipped(records[row].origin, image.problem)
             if not skip_bad:
-                raise DataError(f"{problem}. Repair or remove it, or pass --skip-bad-images to leave it out")
+                raise DataError(f"{problem}. Repair or remove it, or pass `skip_bad` to leave it out")
             found.skipped.append(problem)
             continue
         if not found.rows:

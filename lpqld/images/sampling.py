@@ -45,10 +45,10 @@ def first_rows(
 ) -> NDArray[np.int64]:
     """The first `n` rows of every class in an `order` of all rows, class after class; errors as of `sample_rows`."""
     if n < 1:
-        raise ConfigError(f"images per class (--ipc) must be 1 or more, found {n}")
+        raise ConfigError(f"images per class (`n`) must be 1 or more, found {n}")
     counts = np.bincount(labels, minlength=len(class_names))
     short = [f"{class_names[label]} has {counts[label]}" for label in np.flatnonzero(counts < n).tolist()]
     if short:
-        raise DataError(f"{where}: {n} images per class (--ipc) are asked for, but class {few(short)}")
+        raise DataError(f"{where}: {n} images per class (`n`) are asked for, but class {few(short)}")
     by_class = order[np.argsort(labels[order], kind="stable")]
     return by_class[ranks_in_class(labels[by_class]) < n]

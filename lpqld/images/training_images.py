@@ -128,7 +128,7 @@ def decoded(records: Sequence[Record], size: int | None, exact: bool = False) ->
             width, height = image.original_size
             raise DataError(
                 f"{record.origin} is {width} x {height} pixels and the first image {size} x {size}: images must be "
-                "squares of one size; pass --size to bring them all to one"
+                "squares of one size; pass `size` to bring them all to one"
             )
         pixels.append(image.pixels)
     return np.stack(pixels)

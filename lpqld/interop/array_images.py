@@ -134,7 +134,7 @@ def _pixels(
     else:
         raise ConfigError(
             f"{path}: values from {low:.2f} to {high:.2f} were normalised, and with what cannot be told from "
-            f"{num_classes} classes: pass --image-mean and --image-std"
+            f"{num_classes} classes: pass `mean` and `std`"
         )
     shape = (1, 3, 1, 1)
     raw = floats * np.array(std, dtype=np.float32).reshape(shape) + np.array(mean, dtype=np.float32).reshape(shape)

@@ -77,8 +77,8 @@ def _table_of(labels: Labels, images: Callable[[], ImageSet]) -> TableOfViews:
     if not spec.views.in_batches:
         raise ConfigError(
             f"fkd has one box and one lambda a batch, and mixes a view with others of its batch; lpqld draws "
-            f"{spec.view_rule.mix} anew for each view, with any image. Train on these labels with `lpqld train` or "
-            f"lpqld.ViewDataset, or export them with --format parquet"
+            f"{spec.view_rule.mix} anew for each view, with any image. Train on these labels with `train` or "
+            f"lpqld.ViewDataset, or export them with `export_format=parquet`"
         )
     batches = spec.views.as_table(lambda: labels.views_of(images()), spec.num_views, spec.batch_size)
     labelled = batches.table.labelled

@@ -78,7 +78,7 @@ class FkdFolder:
             if len(np.unique(rows)) < len(rows) or num_images - len(rows) >= -(-len(rows) // len(batches[0])):
                 raise DataError(
                     f"{folder}: by {order}, epoch {epoch} has {len(np.unique(rows))} of {num_images} images; expected "
-                    f"each once. Pass --images with the images that the labels were made for"
+                    f"each once. Pass `images` with the images that the labels were made for"
                 )
         files = tuple(file for found in batches for file in found)
         images = tuple(rows for whole in orders for rows in _cut(whole, len(batches[0])))
@@ -237,7 +237,7 @@ def _read_indices(path: Path, num_images: int) -> dict[int, NDArray[np.int64]]:
         if rows.min() < 0 or rows.max() >= num_images:
             bad = rows.max() if rows.max() >= num_images else rows.min()
             raise DataError(
-                f"{path}: entry {key} names image {bad}, and there are {num_images} images from 0; pass --images with "
+                f"{path}: entry {key} names image {bad}, and there are {num_images} images from 0; pass `images` with "
                 f"the images that the labels were made for"
             )
     return lists

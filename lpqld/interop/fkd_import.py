@@ -153,7 +153,7 @@ def _check_covers(table: ViewTable, folder: FkdFolder) -> None:
     if len(table) < table.num_images:
         raise DataError(
             f"{folder.folder}: {len(table)} labels of {table.num_images} images; expected at least one an image. Pass "
-            f"--images with the images that these labels were made for"
+            f"`images` with the images that these labels were made for"
         )
 
 

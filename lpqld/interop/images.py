@@ -76,7 +76,7 @@ def check_class_order(images: ImageSet, teacher: Teacher) -> float:
         said = [f"{names[label]!r} it calls {names[found.best[label]]!r}" for label in exchanged]
         raise DataError(
             f"{images.source}: {len(exchanged)} of {images.num_classes} classes are in another order than the "
-            f"teacher's, which is right on {found.accuracy:.1%} of the images: {few(said, 3)}. Pass --class-names with "
+            f"teacher's, which is right on {found.accuracy:.1%} of the images: {few(said, 3)}. Pass `class_names` with "
             f"the names in the order of the images' numbers or folders"
         )
     return found.accuracy

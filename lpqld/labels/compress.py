@@ -184,7 +184,7 @@ def check_recoverable(labels: Labels, codec: Codec) -> None:
 
 
 def smaller_codec(labels: Labels, *, name: str | None = None, k: int | None = None, bits: int | None = None) -> Codec:
-    """The codec that `--codec --k --bits` ask for; what is not given stays as these labels have it.
+    """The codec that a name, `k` and `bits` ask for; what is not given stays as these labels have it.
 
     Raises:
         ConfigError: it would keep more than the labels hold, or an argument is out of range.

@@ -145,7 +145,7 @@ class LabelSet:
         """
         path = location(folder)
         if not path.is_dir():
-            raise ConfigError(f"label set {path}: no such folder; `lpqld relabel` and `lpqld export` make label sets")
+            raise ConfigError(f"label set {path}: no such folder; `relabel` and `export` make label sets")
         return cls(path, Manifest.read(path))
 
     @property

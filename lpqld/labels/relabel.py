@@ -43,7 +43,7 @@ class Labeler:
         """`memory`: where the images lie, see `bank.ImageBank`."""
         if teacher.num_classes != images.num_classes:
             raise DataError(
-                f"the teacher has {teacher.num_classes} classes, the images {images.num_classes}: pass --classes FILE "
+                f"the teacher has {teacher.num_classes} classes, the images {images.num_classes}: pass `classes=FILE` "
                 f"with the names of the teacher's classes"
             )
         self._teacher = teacher.to(device).to(memory_format=torch.channels_last).eval()

@@ -43,7 +43,7 @@ def accuracy(
             if logits.shape[1] != images.num_classes:
                 raise DataError(
                     f"{images.source} has {images.num_classes} classes and the model {logits.shape[1]}:"
-                    " pass --classes FILE, or images of the model's classes"
+                    " pass `classes=FILE`, or images of the model's classes"
                 )
             end = start + len(logits)
             num_correct += (logits.argmax(1) == images.labels[start:end].to(target)).sum()

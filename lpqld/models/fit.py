@@ -163,7 +163,7 @@ class TeacherTrainer:
         mean_loss = float(loss_sum) / num_images
         if not math.isfinite(mean_loss):
             raise ConfigError(
-                f"training {self._recipe.architecture} diverged in epoch {number} (loss {mean_loss}): lower --lr"
+                f"training {self._recipe.architecture} diverged in epoch {number} (loss {mean_loss}): lower `lr`"
             )
         self._num_finished = number
         seconds = time.perf_counter() - start

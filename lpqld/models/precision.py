@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-Precision = Literal["auto", "float32", "bfloat16"]
+from lpqld.models.choices import Precision
 
 
 def uses_bfloat16(precision: Precision, slower: bool, device: torch.device) -> bool:

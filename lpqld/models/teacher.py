@@ -1,7 +1,7 @@
 """A teacher: weights, and all that turns views into what those weights expect.
 
 Architecture, input size, mean and std, interpolation and class names travel in the safetensors metadata of a teacher
-that this project saved; for weights from elsewhere they come from flags. Files are read with safe loaders only.
+that this project saved; for weights from elsewhere they come from arguments. Files are read with safe loaders only.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def load_teacher(
     name = architecture or (saved.architecture if saved else None)
     if name is None:
         raise ConfigError(
-            f"{path} does not say which architecture its weights are for: pass --teacher-arch (--arch for relabel and"
-            f" train), one of {', '.join(architectures.names())} or a timm model name"
+            f"{path} does not say which architecture its weights are for: pass `architecture`,"
+            f" one of {', '.join(architectures.names())} or a timm model name"
         )
     num_classes = count_classes(path, name, weights)
     if saved is not None and saved.num_classes != num_classes:
@@ -184,13 +184,13 @@ def _default_spec(architecture: str, model: nn.Module, num_classes: int) -> Teac
 def _output_names(
     path: Path, spec: TeacherSpec, classes: str | None, image_class_names: Sequence[str]
 ) -> tuple[str, ...] | None:
-    """Names of the network's outputs: from --classes, else its metadata, else ImageNet's where the images' are so."""
+    """Names of the network's outputs: from `classes`, else its metadata, else ImageNet's where the images' are so."""
     if classes is not None:
         file = Path(classes)
         names = read_names(file, image_class_names) if file.is_file() else timm_names(classes)
         if len(names) != spec.num_classes:
             raise DataError(
-                f"--classes {classes} has {len(names)} names and the teacher {path} {spec.num_classes} outputs:"
+                f"`classes={classes}` has {len(names)} names and the teacher {path} {spec.num_classes} outputs:"
                 " it must name every output in order"
             )
         return names
@@ -213,7 +213,7 @@ def _select_outputs(path: Path, spec: TeacherSpec, explicit: bool, wanted: tuple
         if spec.num_classes != len(wanted):
             raise DataError(
                 f"teacher {path} has {spec.num_classes} classes, the images {len(wanted)}, and no names match them:"
-                " pass --classes FILE with the teacher's class names in order"
+                " pass `classes=FILE` with the teacher's class names in order"
             )
         return None
     places = positions(wanted, names)
@@ -221,7 +221,7 @@ def _select_outputs(path: Path, spec: TeacherSpec, explicit: bool, wanted: tuple
     if missing:
         raise DataError(
             f"teacher {path} has no output for {len(missing)} of the {len(wanted)} classes of the images:"
-            f" {few(missing)} (its own: {few(names)}); pass --classes FILE with its class names in order"
+            f" {few(missing)} (its own: {few(names)}); pass `classes=FILE` with its class names in order"
         )
     selection = tuple(place for place in places if place is not None)
     return None if selection == tuple(range(spec.num_classes)) else selection

@@ -19,7 +19,7 @@ MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 def save_model(folder: Path, network: nn.Module, spec: TeacherSpec) -> None:
     """Write weights and configuration.
 
-    `model.safetensors` has `spec` in its metadata, so that `--teacher` takes it as it is. `config.json` is timm's, so
+    `model.safetensors` has `spec` in its metadata, so that `load_teacher` takes it. `config.json` is timm's, so
     that `timm.create_model("local-dir:FOLDER", pretrained=True)` opens networks of timm's, with their input size, mean,
     std and class names; for a built-in network it says the same, for people.
 

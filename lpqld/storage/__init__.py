@@ -17,6 +17,15 @@ if TYPE_CHECKING:
         write_atomically,
     )
     from lpqld.storage.paths import TEMPORARY_SUFFIX, Location, RemotePath, check_local, file_sizes, location
+    from lpqld.storage.settings import (
+        Rule,
+        check_settings,
+        one_of,
+        setting,
+        setting_of,
+        settings_json,
+        settings_values,
+    )
     from lpqld.storage.strict_json import Fields, Packed, is_plain, is_text
     from lpqld.storage.torch_files import load_tensors
 

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from lpqld.errors import ConfigError, DataError
-from lpqld.models import IMAGENET_MEAN, IMAGENET_STD, Precision
-from lpqld.training.temperature import parse_schedule
+from lpqld.models import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, Precision
+from lpqld.storage import Rule, check_settings, one_of, setting, settings_json, settings_values
 
 Order = Literal["views", "recorded"]
-CALIBRATIONS = ("fit", "paper", "off")
-# Came after the first label sets: written only where they say something, so that a manifest pays for no default.
-_LATER_FIELDS = (
-    "lr_per",
-    "ema",
-    "accumulate",
-    "precision",
-    "order",
-    "augment_crop",
-    "augment_flip",
-    "hard_every",
-    "hard_weight",
-)
+_DECAY = Rule("must be in [0, 1), such as 0.999, or 0 for none", lambda decay: 0 <= decay < 1)
+_SHARE = Rule("must be above 0, up to 1", lambda share: 0 < share <= 1)
+_EVERY = Rule("must be 2 or more, or 0 for never", lambda every: every == 0 or every >= 2)
+_WEIGHT = Rule("must be above 0", lambda weight: 0 < weight < math.inf)
+_CALIBRATION = Rule("must be one of fit, paper, off", lambda ca: ca in ("fit", "paper", "off"))
 
 
 @dataclass(frozen=True)
@@ -61,63 +53,74 @@ class Recipe:
     # temperature may be a number.
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "coerce_numbers_to_str": True}
 
-    architecture: str = "convnet"
-    epochs: int = 300
-    batch_size: int = 100
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    momentum: float = 0.9
-    warmup_epochs: int = 0
-    temperature: str = "20:2:step"
-    ca: Literal["fit", "paper", "off"] = "fit"
-    square_temperature: bool = False
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    lr_per: Literal["step", "epoch"] = "step"
-    ema: float = 0.0
-    accumulate: int = 1
-    precision: Precision = "auto"
-    order: Order = "views"
-    augment_crop: float = 1.0
-    augment_flip: bool = False
-    hard_every: int = 0
-    hard_weight: float = 2.0
+    architecture: str = setting("convnet", ARCHITECTURES)
+    epochs: int = setting(300, "Passes over the images.", minimum=1)
+    batch_size: int = setting(100, "Views per step.", minimum=1)
+    optimizer: Literal["adamw", "sgd"] = setting("adamw", "adamw or sgd.", rule=one_of("adamw", "sgd"))
+    lr: float = setting(1e-3, "Peak learning rate.")
+    weight_decay: float = setting(0.01, "Not of biases and norms.", minimum=0)
+    momentum: float = setting(0.9)
+    warmup_epochs: int = setting(0, "Epochs in which the learning rate rises.", minimum=0)
+    temperature: str = setting("20:2:step", "The teacher's: 20, 20:2:step, 20:2:cosine, or 2:20:step.")
+    ca: Literal["fit", "paper", "off"] = setting(
+        "fit", "The student's temperature: fit, paper or off.", rule=_CALIBRATION
+    )
+    square_temperature: bool = setting(False)
+    mean: tuple[float, float, float] = setting(IMAGENET_MEAN)
+    std: tuple[float, float, float] = setting(IMAGENET_STD)
+    lr_per: Literal["step", "epoch"] = setting("step", rule=one_of("step", "epoch"), later=True)
+    ema: float = setting(
+        0.0, "Decay of the average of the weights, such as 0.999; 0 for none.", rule=_DECAY, later=True
+    )
+    accumulate: int = setting(1, "Parts that a step is cut into, to save memory.", minimum=1, later=True)
+    precision: Precision = setting(
+        "auto",
+        "auto, float32, or bfloat16 (mixed precision).",
+        rule=one_of("auto", "float32", "bfloat16"),
+        later=True,
+    )
+    order: Order = setting(
+        "views",
+        "views: every image once an epoch; recorded: the batches of an imported set.",
+        rule=one_of("views", "recorded"),
+        later=True,
+    )
+    augment_crop: float = setting(
+        1.0,
+        "Of one label for each whole image: students see other crops each epoch, of this share and more.",
+        rule=_SHARE,
+        later=True,
+    )
+    augment_flip: bool = setting(False, "And half of them mirrored.", later=True)
+    hard_every: int = setting(
+        0,
+        "Every so many-th epoch is of hard labels, which take no bytes; 0: none.",
+        minimum=0,
+        rule=_EVERY,
+        later=True,
+    )
+    hard_weight: float = setting(2.0, "Of their loss beside KL times T squared.", minimum=0, rule=_WEIGHT, later=True)
 
     def __post_init__(self) -> None:
+        # Here, for a schedule comes with torch, and options are made of these fields without it.
+        from lpqld.training.temperature import parse_schedule  # noqa: PLC0415
+
         if self.epochs < 1 or self.batch_size < 1:
             raise ConfigError(f"epochs and batch size must be at least 1, found {self.epochs} and {self.batch_size}")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ConfigError(f"warmup_epochs must be 0 to {self.epochs - 1}, found {self.warmup_epochs}")
         if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf or not 0 <= self.momentum < 1:
-            found = f"{self.lr}, {self.weight_decay} and {self.momentum}"
-            raise ConfigError(f"lr must be above 0, weight_decay 0 or more, momentum in [0, 1), found {found}")
-        if self.optimizer not in ("adamw", "sgd"):
-            raise ConfigError(f"optimizer must be adamw or sgd, found {self.optimizer!r}")
-        if self.ca not in CALIBRATIONS:
-            raise ConfigError(f"ca must be one of {', '.join(CALIBRATIONS)}, found {self.ca!r}")
+            values = f"{self.lr}, {self.weight_decay} and {self.momentum}"
+            raise ConfigError(f"lr must be above 0, weight_decay 0 or more, momentum in [0, 1), found {values}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ConfigError(
                 f"mean and std are three numbers each and std must be above 0, found {self.mean}, {self.std}"
             )
-        if self.lr_per not in ("step", "epoch"):
-            raise ConfigError(f"lr_per must be step or epoch, found {self.lr_per!r}")
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"ema must be in [0, 1), such as 0.999, or 0 for none, found {self.ema}")
+        check_settings(self)
         if not 1 <= self.accumulate <= self.batch_size:
             raise ConfigError(f"accumulate must be 1 to the batch size ({self.batch_size}), found {self.accumulate}")
-        if self.precision not in get_args(Precision):
-            raise ConfigError(f"precision must be auto, float32 or bfloat16, found {self.precision!r}")
-        if self.order not in get_args(Order):
-            raise ConfigError(f"order must be views or recorded, found {self.order!r}")
-        if not 0 < self.augment_crop <= 1:
-            raise ConfigError(f"augment_crop must be above 0, up to 1, found {self.augment_crop}")
-        if self.hard_every < 0 or self.hard_every == 1:
-            raise ConfigError(f"hard_every must be 2 or more, or 0 for never, found {self.hard_every}")
         if self.hard_every and self.order != "views":
             raise ConfigError("hard_every: the recorded order has no epochs of hard labels; choose order views")
-        if not 0 < self.hard_weight < math.inf:
-            raise ConfigError(f"hard_weight must be above 0, found {self.hard_weight}")
         parse_schedule(self.temperature, self.epochs)
 
     @property
@@ -134,9 +137,8 @@ class Recipe:
         return -(-epoch // self.hard_every) if self.hard_every else 0
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        document = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return {key: value for key, value in document.items() if key not in _LATER_FIELDS or value != _DEFAULTS[key]}
+        """JSON values; a field that came after the first label sets is there only where it is not at its default."""
+        return settings_json(self)
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Recipe:
@@ -145,11 +147,7 @@ class Recipe:
         Raises:
             DataError: unknown fields.
         """
-        found: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document.items()}
         try:
-            return cls(**found)
+            return cls(**settings_values(document))
         except TypeError as error:
             raise DataError(f"the student recipe in this manifest is not one that this lpqld knows: {error}") from error
-
-
-_DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
         fit_or_open_teacher,
         open_evaluation,
         open_images,
-        open_teacher,
         open_teacher_for,
     )
     from sweeps.jobs.master_labels import LABELS_FOLDER, Master, make_master

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageMemory, ImageSet
-from lpqld.models import FitRecipe, Teacher, fit_teacher, load_teachers, save_teacher
+from lpqld.models import FitRecipe, Teacher, TeacherSource, fit_teacher, save_teacher
 from lpqld.progress import Progress
 from lpqld.storage import canonical_json, write_atomically
 from sweeps.config import EvalConfig, ImagesConfig, SweepConfig, TeacherConfig
@@ -60,11 +60,6 @@ def open_evaluation(config: EvalConfig, images: ImageSet) -> Evaluation:
     return Evaluation(validation, test)
 
 
-def open_teacher(config: TeacherConfig, images: ImageSet) -> Teacher:
-    """The teacher of a configuration, cut to the classes of `images`."""
-    return open_teacher_for(config, images.class_names)
-
-
 def open_teacher_for(config: TeacherConfig, class_names: tuple[str, ...]) -> Teacher:
     """The teacher in a checkpoint, or in several, cut to some classes; of experts those of the chosen epoch.
 
@@ -90,16 +85,8 @@ def experts_by_epoch(config: TeacherConfig, class_names: tuple[str, ...]) -> dic
 
 
 def _load(config: TeacherConfig, source: str | Sequence[Path], class_names: tuple[str, ...]) -> Teacher:
-    return load_teachers(
-        source,
-        architecture=config.architecture,
-        input_size=config.input_size,
-        mean=config.mean,
-        std=config.std,
-        interpolation=config.interpolation,
-        classes=config.classes,
-        image_class_names=class_names,
-    )
+    given = config.model_dump(include={field.name for field in fields(TeacherSource)})
+    return TeacherSource(**{**given, "source": source}).load(class_names)
 
 
 def fit_or_open_teacher(

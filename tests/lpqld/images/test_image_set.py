@@ -160,9 +160,9 @@ class TestSize:
         assert opened.resize is None
 
     @pytest.mark.parametrize("sizes", [[(8, 8), (9, 9)], [(8, 6), (8, 6)]], ids=["differ", "not square"])
-    def test_without_a_common_size_the_option_is_named(self, tmp_path, sizes):
+    def test_without_a_common_size_the_argument_is_named(self, tmp_path, sizes):
         path = write_parquet(tmp_path / "a.parquet", image=[png(0, *size) for size in sizes], label=[0, 0])
-        with pytest.raises(ConfigError, match="--size"):
+        with pytest.raises(ConfigError, match="pass `size` to bring"):
             ImageSet.open(path)
 
     @pytest.mark.parametrize("arguments", [{"size": 0}, {"size": 8, "eval_resize_ratio": 0.5}])
@@ -287,7 +287,7 @@ class TestSubsets:
     def test_too_few_images_say_how_many(self):
         with pytest.raises(DataError, match="class 1 has 2"):
             made_up([3, 2]).first_per_class(3)
-        with pytest.raises(ConfigError, match="--ipc"):
+        with pytest.raises(ConfigError, match="images per class"):
             made_up([3]).sample_per_class(0, 0)
 
     @given(st.lists(st.integers(1, 9), min_size=2, max_size=6), st.floats(0.2, 0.8), st.integers(0, 99))
@@ -352,7 +352,7 @@ def test_a_sample_is_opened_without_decoding_the_rest(monkeypatch, class_names):
     assert opened.ids.tolist() == expected.ids.tolist()
     assert opened.class_names == expected.class_names
     assert len(decoded) == 30
-    with pytest.raises(DataError, match=r"digits:val: 99 images per class \(--ipc\) are asked for, but class"):
+    with pytest.raises(DataError, match=r"digits:val: 99 images per class \(`n`\) are asked for, but class"):
         ImageSet.open("digits:val", sample=(99, 7))
 
 

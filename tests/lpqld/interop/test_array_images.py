@@ -92,7 +92,7 @@ class TestNormalisation:
 
     def test_has_to_be_given_where_it_cannot_be_told(self, tmp_path):
         np.savez(tmp_path / "x.npz", images=np.full((7, 3, 4, 4), -1.5, np.float32), labels=np.arange(7))
-        with pytest.raises(ConfigError, match="cannot be told from 7 classes: pass --image-mean and --image-std"):
+        with pytest.raises(ConfigError, match="cannot be told from 7 classes: pass `mean` and `std`"):
             read_tensors(tmp_path / "x.npz")
 
     def test_what_no_pixel_can_be_is_counted(self, pixels, tmp_path):

@@ -106,7 +106,7 @@ class TestRecovery:
 
 
 class TestSmallerCodec:
-    """What `--codec --k --bits` mean for labels that are stored in some codec."""
+    """What a codec, k and bits mean for labels that are stored in some codec."""
 
     @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
     def test_nothing_asked_for_changes_nothing(self, codec):

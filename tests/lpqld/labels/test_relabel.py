@@ -111,7 +111,7 @@ class TestRefusal:
             relabelled(Teacher(model, TeacherSpec("convnet", 10)), images, spec)
 
     def test_a_teacher_with_other_classes_is_refused(self, images):
-        with pytest.raises(DataError, match="the teacher has 7 classes, the images 10: pass --classes"):
+        with pytest.raises(DataError, match="the teacher has 7 classes, the images 10: pass `classes=FILE`"):
             Labeler(Teacher(build("convnet", 7), TeacherSpec("convnet", 7)), images, RULE, 0, CPU)
 
 

@@ -71,7 +71,7 @@ def test_one_image_is_too_few(digits):
 
 
 def test_divergence_says_what_to_change(digits):
-    with pytest.raises(ConfigError, match="lower --lr"):
+    with pytest.raises(ConfigError, match="lower `lr`"):
         fit_teacher(digits.first_per_class(2), FitRecipe("convnet", 30, lr=1e30), seed=0)
 
 

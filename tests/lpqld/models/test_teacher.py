@@ -117,7 +117,7 @@ class TestFiles:
         assert (spec.mean, spec.std, spec.interpolation, spec.input_size) == ((0.5,) * 3, (0.5,) * 3, "bicubic", None)
 
     def test_architecture_must_be_known(self, state_dict):
-        with pytest.raises(ConfigError, match="--teacher-arch"):
+        with pytest.raises(ConfigError, match="pass `architecture`"):
             load_teacher(state_dict(), image_class_names=NAMES)
         with pytest.raises(ConfigError, match="convnet"):
             load_teacher(state_dict(), architecture="convnot", image_class_names=NAMES)
@@ -187,12 +187,12 @@ class TestClassMap:
 
     def test_numbers_stand_for_no_names(self, saved):
         assert load_teacher(saved, image_class_names=("0", "1", "2")).selection is None
-        with pytest.raises(DataError, match="--classes FILE"):
+        with pytest.raises(DataError, match="pass `classes=FILE`"):
             load_teacher(saved, image_class_names=("0", "1"))
 
     def test_without_names_the_number_must_agree(self, state_dict):
         assert load_teacher(state_dict(), architecture="convnet", image_class_names=NAMES).selection is None
-        with pytest.raises(DataError, match=r"has 3 classes, the images 2.*--classes FILE"):
+        with pytest.raises(DataError, match=r"has 3 classes, the images 2.*`classes=FILE`"):
             load_teacher(state_dict(), architecture="convnet", image_class_names=("ant", "bee"))
 
     @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ class TestClassMap:
         (tmp_path / "c.txt").write_text("ant\nbee\nant\n")
         with pytest.raises(DataError, match="more than once: ant"):
             load_teacher(saved, classes=str(tmp_path / "c.txt"), image_class_names=NAMES)
-        with pytest.raises(ConfigError, match="--classes"):
+        with pytest.raises(ConfigError, match="`classes="):
             load_teacher(saved, classes=str(tmp_path / "absent.txt"), image_class_names=NAMES)
 
     def test_imagenet_names_are_the_default_for_wordnet_classes(self, state_dict):

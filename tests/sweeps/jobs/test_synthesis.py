@@ -253,7 +253,7 @@ class TestTrainingImages:
         for name, side in (("cat", 8), ("dog", 9)):
             (tmp_path / name).mkdir()
             Image.new("RGB", (side, side)).save(tmp_path / name / "a.png")
-        with pytest.raises(DataError, match=r"dog/a.png is 9 x 9 pixels and the first image 8 x 8.*pass --size"):
+        with pytest.raises(DataError, match=r"dog/a.png is 9 x 9 pixels and the first image 8 x 8.*pass `size`"):
             list(TrainingImages.open(str(tmp_path), size=None).batches(10))
         (batch,) = TrainingImages.open(str(tmp_path), size=8).batches(10)
         assert batch[0].shape == (2, 3, 8, 8)
