@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import options
+from cli.extras import require_sweep_extra
 from cli.output import Answer, Reporter, command, command_listing, facts
 from lpqld.byte_sizes import format_bytes, parse_size
 from lpqld.errors import ConfigError
@@ -90,6 +91,7 @@ def relabel(
 
     lpqld relabel --images digits:train --ipc 10 --teacher teacher.safetensors --views 300 --preset digits --out labels
     """
+    require_sweep_extra("lpqld relabel")
     from lpqld.images import parse_memory
     from lpqld.labels import specify
     from lpqld.models import choose_device

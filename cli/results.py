@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import options
+from cli.extras import require_sweep_extra
 from cli.output import Answer, Reporter, command
 from lpqld.byte_sizes import format_bytes, parse_size
 from lpqld.errors import ConfigError
@@ -25,6 +26,7 @@ def pareto(
     root: options.Root = Path("runs"),
 ) -> Answer:
     """The front of a finished sweep: a table here, and as CSV and PNG in a folder."""
+    require_sweep_extra("lpqld pareto")
     from sweeps.report import load_result, records, text_table, write_report
 
     result = load_result(root, experiment)
@@ -133,6 +135,7 @@ def ui(
     host: Annotated[str, typer.Option("--host", help="Interface to listen on.")] = "127.0.0.1",
 ) -> Answer:
     """Serve MLflow's web UI of these results until Ctrl-C."""
+    require_sweep_extra("lpqld ui")
     from sweeps.tracking import serve
 
     with Reporter() as reporter:

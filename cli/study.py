@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import options
+from cli.extras import require_sweep_extra
 from cli.output import Answer, Reporter, command
 from sweeps.studies import STUDY_NAMES
 
@@ -72,6 +73,7 @@ def study(
 
     lpqld study expert-epoch --images digits:train --eval digits:test --val digits:val
     """
+    require_sweep_extra("lpqld study")
     from sweeps.cluster import cluster
     from sweeps.config import load_study_config, parse_settings
     from sweeps.studies import FIGURE_FILE, document, markdown, study_named, study_recorded

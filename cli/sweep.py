@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 
 from cli import options
+from cli.extras import require_sweep_extra
 from cli.output import Answer, Reporter, command, command_listing, facts
 from cli.sweep_options import PLANNED, SETTINGS, Preset, Seed, Set, load_chosen
 from lpqld.byte_sizes import format_bytes
@@ -25,6 +26,7 @@ def sweep(
 
     Interrupted, the same command goes on where it stopped. Try `lpqld sweep digits`: it needs no data.
     """
+    require_sweep_extra("lpqld sweep")
     from sweeps.report import text_table
     from sweeps.sweep import run_sweep
 

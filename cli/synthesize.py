@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import options
+from cli.extras import require_sweep_extra
 from cli.output import Answer, Reporter, command_listing, facts
 from cli.recipe_options import options_of
 from lpqld.byte_sizes import format_bytes
@@ -56,6 +57,7 @@ def synthesize(
 
     lpqld synthesize --images train/ --teacher resnet18.pth --arch resnet18 --preset in1k --ipc 10 --out distilled
     """
+    require_sweep_extra("lpqld synthesize")
     from lpqld.images import Encoding, TrainingImages
     from lpqld.storage import location
     from sweeps.cluster import cluster, object_store_for

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import options
+from cli.extras import require_sweep_extra
 from cli.output import Answer, Reporter, command
 from lpqld.errors import ConfigError
 
@@ -49,6 +50,7 @@ def fit(
     lpqld teacher fit --images digits:train --eval digits:test --arch convnet --keep-at log:8 --seeds 4 --out
     experts/digits.safetensors
     """
+    require_sweep_extra("lpqld teacher fit")
     from lpqld.images import ImageSet
     from sweeps.jobs import TeacherFit, fit_experts, seed_path
 

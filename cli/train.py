@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cli import options
+from cli.extras import has_sweep_extra, require_sweep_extra
 from cli.output import Answer, Reporter, command_listing
 from cli.recipe_options import options_of
 from lpqld.errors import ConfigError
@@ -15,6 +16,7 @@ from lpqld.training import Recipe
 if TYPE_CHECKING:
     from lpqld.images import ImageSet
     from lpqld.labels import Labels, LabelSet
+    from sweeps.jobs import StudentAccuracy, StudentJob
 
 
 @command_listing(
@@ -53,29 +55,48 @@ def train(
     """
     from lpqld.labels import LabelSet
     from lpqld.training import Compile
-    from sweeps.cluster import cluster, object_store_for
-    from sweeps.jobs import train_students
+    from sweeps.jobs import StudentJob
 
+    if workers > 1 or address is not None:
+        require_sweep_extra("lpqld train with --workers or --address")
     if compile_ not in get_args(Compile):
         raise ConfigError(f"--compile {compile_}: expected {', '.join(get_args(Compile))}")
     label_set = LabelSet.open(labels)
     recipe = replace(_recipe_of(label_set), **changes)
     data = _Data.open(label_set, images, evaluation, val, resize_ratio)
-    with Reporter() as reporter, cluster(address, object_store_bytes=object_store_for(data.held_bytes)):
-        students = train_students(
-            data.images,
-            data.labels,
-            data.test,
-            recipe,
-            range(seed, seed + seeds),
-            root / "train",
-            validation=data.validation,
-            workers=workers,
-            save=None if save is None else save.absolute(),
-            compile=compile_,  # type: ignore[arg-type]
-            progress=reporter,
-        )
+    job = StudentJob(
+        data.images,
+        data.labels,
+        data.test,
+        recipe,
+        validation=data.validation,
+        compile=compile_,  # type: ignore[arg-type]
+        save=None if save is None else save.absolute(),
+    )
+    with Reporter() as reporter:
+        students = _trained(job, range(seed, seed + seeds), root / "train", reporter, workers, address, data.held_bytes)
     return _answer(students, label_set, recipe, data.test.num_images)
+
+
+def _trained(
+    job: "StudentJob",
+    seeds: range,
+    folder: Path,
+    reporter: Reporter,
+    workers: int,
+    address: str | None,
+    held_bytes: int,
+) -> "list[StudentAccuracy]":
+    """Train on Ray; without the extra that brings it, students one after another in this process."""
+    if not has_sweep_extra():
+        from sweeps.jobs import train_students_here
+
+        return train_students_here(job, seeds, folder, reporter)
+    from sweeps.cluster import cluster, object_store_for
+    from sweeps.jobs import train_students
+
+    with cluster(address, object_store_bytes=object_store_for(held_bytes)):
+        return train_students(job, seeds, folder, reporter, workers)
 
 
 def _recipe_of(label_set: "LabelSet") -> Recipe:

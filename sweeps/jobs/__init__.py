@@ -7,6 +7,7 @@ from lpqld._lazy import lazily
 if TYPE_CHECKING:
     from sweeps.jobs.expert_files import Trajectory, trajectory
     from sweeps.jobs.fit_teachers import TeacherFit, fit_experts, seed_path
+    from sweeps.jobs.images_place import images_source
     from sweeps.jobs.inputs import (
         Evaluation,
         check_classes,
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     )
     from sweeps.jobs.master_labels import LABELS_FOLDER, Master, make_master
     from sweeps.jobs.relabel_shards import relabel
+    from sweeps.jobs.student_job import StudentAccuracy, StudentJob, train_students_here
     from sweeps.jobs.students import train_students
-    from sweeps.jobs.sweep_images import STATISTICS_FOLDER, images_source, make_images
+    from sweeps.jobs.sweep_images import STATISTICS_FOLDER, make_images
     from sweeps.jobs.synthesis import SHEETS_FOLDER, synthesize
     from sweeps.jobs.synthesis_plan import SynthesisPlan, plan_synthesis
     from sweeps.jobs.synthesis_spec import SynthesisJob

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from lpqld.images import ImageSet, TrainingImages
 from lpqld.models import Teacher
 from lpqld.progress import Progress
-from lpqld.storage import read_json, write_atomically
 from sweeps.cluster import cluster, object_store_for
 from sweeps.config import SweepConfig
+from sweeps.jobs.images_place import note_images
 from sweeps.jobs.inputs import open_images
 from sweeps.jobs.synthesis_spec import SynthesisJob
 from sweeps.jobs.synthesis_tracked import synthesize_tracked
 from sweeps.tracking import Experiment
 
 RECOVERED_FOLDER, STATISTICS_FOLDER = "recovered", "statistics"
-_PLACE_FILE = "images.json"
 
 
 def make_images(
@@ -49,14 +47,5 @@ def make_images(
     out = root / RECOVERED_FOLDER / job.fingerprint[:16]
     with cluster(address, object_store_bytes=object_store_for(training.held_bytes)):
         synthesize_tracked(Experiment.open(root, config.name), job, out, root / STATISTICS_FOLDER, progress=progress)
-    write_atomically(folder / _PLACE_FILE, json.dumps({"source": str(out.absolute())}).encode())
+    note_images(folder, out)
     return open_images(config.images, source=str(out))
-
-
-def images_source(config: SweepConfig, folder: Path) -> str:
-    """Where the images of a sweep are that has made them, given its folder."""
-    if not config.recovers:
-        assert config.images.source is not None, "require_data comes first"
-        return config.images.source
-    place = read_json(folder / _PLACE_FILE, "run the same `lpqld sweep` again, which writes it")
-    return str(place["source"])

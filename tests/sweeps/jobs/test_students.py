@@ -9,22 +9,16 @@ from lpqld.codecs.topk import TopK
 from lpqld.errors import ConfigError
 from lpqld.labels.compress import encode
 from lpqld.progress import SILENT
-from sweeps.jobs.students import StudentAccuracy, train_students
+from sweeps.jobs.student_job import StudentAccuracy, StudentJob, train_students_here
+from sweeps.jobs.students import train_students
 from tests.heard import Heard
 
 
-def students(shared, folder, **options) -> list[StudentAccuracy]:
+def students(shared, folder, train=train_students, **options) -> list[StudentAccuracy]:
     recipe = replace(shared.recipe, epochs=3, precision="float32")
-    return train_students(
-        shared.images,
-        shared.labels,
-        shared.validation,
-        recipe,
-        options.pop("seeds", range(1, 3)),
-        folder,
-        progress=options.pop("progress", SILENT),
-        **options,
-    )
+    labels, validation = shared.master.labels, options.pop("validation", None)
+    job = StudentJob(shared.images, labels, shared.validation, recipe, validation=validation)
+    return train(job, options.pop("seeds", range(1, 3)), folder, options.pop("progress", SILENT), **options)
 
 
 def test_two_processes_train_the_student_of_one(small_shared, ray_cluster, tmp_path):
@@ -43,6 +37,12 @@ def test_finished_seeds_are_read_and_others_trained(small_shared, ray_cluster, t
     again = students(small_shared, tmp_path, progress=heard)
     assert again == [StudentAccuracy(0.123), first[1]]
     assert heard.counts == [("train", 1, 2), ("train", 2, 2)]
+
+
+def test_without_ray_students_are_the_same(small_shared, ray_cluster, one_thread, tmp_path):
+    assert students(small_shared, tmp_path / "here", train_students_here) == students(small_shared, tmp_path / "ray")
+    (here,), (there,) = (tmp_path / "here").iterdir(), (tmp_path / "ray").iterdir()
+    assert (here.name, here.read_bytes()) == (there.name, there.read_bytes())
 
 
 def test_seeds_of_a_damaged_file_are_trained_again(small_shared, ray_cluster, tmp_path):
@@ -71,7 +71,7 @@ def test_more_processes_than_cpus_are_refused(small_shared, ray_cluster, tmp_pat
 
 def test_every_option_reaches_the_recipe(small_shared, ray_cluster, in_process, tmp_path):
     small_shared.images.write(tmp_path / "images")
-    encode(small_shared.labels, TopK(3), num_views=60).write(tmp_path / "labels")
+    encode(small_shared.master.labels, TopK(3), num_views=60).write(tmp_path / "labels")
     data = ("--images", tmp_path / "images", "--labels", tmp_path / "labels", "--eval", "digits:val")
     given = {"arch": "convnet", "epochs": 2, "lr": 0.01, "batch_size": 15, "temperature": "4:2:cosine", "ca": "off",
              "optimizer": "sgd", "warmup_epochs": 1, "ema": 0.5, "accumulate": 3, "precision": "float32",

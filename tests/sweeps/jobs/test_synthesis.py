@@ -24,9 +24,10 @@ from lpqld.models.teacher_spec import TeacherSpec
 from lpqld.progress import SILENT
 from sweeps.config.load import load_config
 from sweeps.export import export
+from sweeps.jobs.images_place import images_source
 from sweeps.jobs.inputs import TEACHER_FILE
 from sweeps.jobs.squeeze_chunks import squeeze_classes
-from sweeps.jobs.sweep_images import images_source, make_images
+from sweeps.jobs.sweep_images import make_images
 from sweeps.jobs.synthesis import ABOUT_FILE, SHEETS_FOLDER, synthesize
 from sweeps.jobs.synthesis_spec import SynthesisJob
 from sweeps.report.image_sheets import contact_sheet
