@@ -164,7 +164,7 @@ def _images_answer(imported: "ImportedImages", out: str, soft_labels: str | None
 
 def _shown(imported: "ImportedImages", soft_labels: str | None) -> dict[str, str]:
     """What a person reads in place of some values."""
-    from lpqld.images import few
+    from lpqld.errors import few
 
     images, arrays = imported.images, imported.arrays
     shown = {"image_bytes": format_bytes(images.image_bytes), "class_names": few(images.class_names)}

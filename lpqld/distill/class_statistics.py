@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from lpqld.distill.bn_hooks import batch_norm_layers, watched
 from lpqld.distill.bn_loss import mean_and_square
-from lpqld.errors import DataError
-from lpqld.images import few
+from lpqld.errors import DataError, few
 from lpqld.models import Teacher
 
 _LIKE_ONE = "statistics are added of one teacher and the same classes"

@@ -25,8 +25,7 @@ from lpqld.distill.bn_hooks import batch_norm_layers, with_batch_norm_loss
 from lpqld.distill.bn_loss import BatchNormLoss
 from lpqld.distill.class_statistics import ClassStatistics
 from lpqld.distill.recipe import RecoverRecipe
-from lpqld.errors import ConfigError, DataError
-from lpqld.images import few
+from lpqld.errors import ConfigError, DataError, few
 from lpqld.models import Teacher, normalised, slower_in_bfloat16, uses_bfloat16
 from lpqld.views import draw_crops, resized_crops
 

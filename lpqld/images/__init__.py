@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from lpqld._lazy import lazily
 
 if TYPE_CHECKING:
-    from lpqld.images.class_names import are_default, are_wordnet, default_names, few, positions, read_names, timm_names
+    from lpqld.images.class_names import are_default, are_wordnet, default_names, positions, read_names, timm_names
     from lpqld.images.encoding import Encoding
     from lpqld.images.image_set import ImageSet
     from lpqld.images.memory import (

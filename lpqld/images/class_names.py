@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from lpqld.errors import ConfigError, DataError
+from lpqld.errors import ConfigError, DataError, few
 from lpqld.storage import Location
 
 CLASSES_FILE = "classes.json"
@@ -41,13 +41,6 @@ def positions(wanted: Sequence[str], names: Sequence[str]) -> list[int | None]:
     """Where each name of `wanted` stands in `names`; None for one that is not there."""
     index = {_key(name): position for position, name in enumerate(names)}
     return [index.get(_key(name)) for name in wanted]
-
-
-def few(names: Iterable[object], count: int = 5) -> str:
-    """The first `count` of `names` for a message, and how many more there are."""
-    listed = [str(name) for name in names]
-    more = f" and {len(listed) - count} more" if len(listed) > count else ""
-    return ", ".join(listed[:count]) + more
 
 
 def check_unique(names: Sequence[str], where: str) -> tuple[str, ...]:

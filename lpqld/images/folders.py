@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 from PIL import Image
 
-from lpqld.errors import ConfigError, DataError
-from lpqld.images.class_names import CLASSES_FILE, few, positions, read_names
+from lpqld.errors import ConfigError, DataError, few
+from lpqld.images.class_names import CLASSES_FILE, positions, read_names
 from lpqld.images.records import SPLIT_WORDS, Record, Source, in_order
 from lpqld.storage import Location, RemotePath, file_sizes
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lpqld.errors import ConfigError, DataError
-from lpqld.images.class_names import check_unique, few
+from lpqld.errors import ConfigError, DataError, few
+from lpqld.images.class_names import check_unique
 from lpqld.images.records import Record, Source, in_order
 
 HUB_PREFIX = "hub:"

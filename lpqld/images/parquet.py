@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lpqld.errors import ConfigError, DataError
-from lpqld.images.class_names import CLASSES_FILE, check_unique, default_names, few, read_names
+from lpqld.errors import ConfigError, DataError, few
+from lpqld.images.class_names import CLASSES_FILE, check_unique, default_names, read_names
 from lpqld.images.records import SPLIT_WORDS, Record, Source, in_order
 from lpqld.storage import Location
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.errors import ConfigError, DataError
-from lpqld.images.class_names import few, positions
+from lpqld.errors import ConfigError, DataError, few
+from lpqld.images.class_names import positions
 from lpqld.images.encoding import decode_all
 from lpqld.images.memory import ImageMemory, choose_memory, free_host_bytes, mapped_array
 from lpqld.images.records import Record

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpqld.counter_random import Stream, random_words
-from lpqld.errors import ConfigError, DataError
-from lpqld.images.class_names import few
+from lpqld.errors import ConfigError, DataError, few
 
 
 def ranks_in_class(labels: np.ndarray) -> np.ndarray:

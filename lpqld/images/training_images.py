@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lpqld.counter_random import Stream, random_words
-from lpqld.errors import DataError
-from lpqld.images.class_names import few
+from lpqld.errors import DataError, few
 from lpqld.images.encoding import decode_all
 from lpqld.images.records import Record
 from lpqld.images.sources import read_source

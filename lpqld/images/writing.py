@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lpqld.errors import ConfigError
-from lpqld.images.class_names import few
+from lpqld.errors import ConfigError, few
 from lpqld.images.encoding import Encoding, encode_all
 from lpqld.storage import RemotePath, location, write_atomically
 

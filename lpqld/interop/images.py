@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lpqld.errors import DataError
-from lpqld.images import ImageSet, default_names, few, positions
+from lpqld.errors import DataError, few
+from lpqld.images import ImageSet, default_names, positions
 from lpqld.interop.array_images import TensorImages
 from lpqld.interop.class_order import class_order
 from lpqld.labels import EncodedLabels, whole_image_labels

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpqld.images import ImageSet, few
+from lpqld.errors import few
+from lpqld.images import ImageSet
 from lpqld.interop.fkd_folder import SAMPLER_SEED
 from lpqld.interop.fkd_import import Imported, import_fkd
 from lpqld.progress import SILENT, Progress

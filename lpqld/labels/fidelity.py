@@ -31,7 +31,8 @@ def probabilities(logits: Logits, temperature: float, num_classes: int) -> NDArr
     """The target softmax(logits / temperature) over all classes; absent ones have what their label says: [N, C]."""
     scaled = logits.dense(num_classes, temperature).astype(np.float64) / temperature
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+    return shares
 
 
 def entropies(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lpqld.errors import ConfigError, DataError
-from lpqld.images import are_default, are_wordnet, few, positions, read_names, timm_names
+from lpqld.errors import ConfigError, DataError, few
+from lpqld.images import are_default, are_wordnet, positions, read_names, timm_names
 from lpqld.models import architectures
 from lpqld.models.normalise import normalised
 from lpqld.models.teacher_spec import INTERPOLATIONS, METADATA_KEY, TeacherSpec

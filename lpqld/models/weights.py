@@ -12,8 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from lpqld.errors import ConfigError, DataError
-from lpqld.images import few
+from lpqld.errors import ConfigError, DataError, few
 from lpqld.models import architectures
 from lpqld.models.teacher_spec import METADATA_KEY, TeacherSpec
 from lpqld.storage import load_tensors

@@ -101,8 +101,9 @@ class RecordedViews(RecordedOrder):
         rows = self.table.rows[self.table.order[:num_labels]]
         by_image = np.argsort(rows, kind="stable")
         _, starts, counts = np.unique(rows[by_image], return_index=True, return_counts=True)
-        positions = by_image[starts + epoch % counts]
-        return positions[permutation(seed, Stream.ORDER, epoch, len(positions))]
+        positions: NDArray[np.int64] = by_image[starts + epoch % counts]
+        shuffled: NDArray[np.int64] = positions[permutation(seed, Stream.ORDER, epoch, len(positions))]
+        return shuffled
 
     def recorded_batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """The positions of an epoch's batches in the recorded order: the next ones, which hold as many views as images.

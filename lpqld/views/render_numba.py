@@ -7,6 +7,7 @@ that row. Of a CutMix view each pixel is computed once, from the image that it s
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lpqld._numba import compiled, inlined
 
@@ -51,8 +52,21 @@ def _new_taps(side):
 
 @compiled
 def render_views(
-    pixels, first, last, rows, crop, flip, partner, partner_crop, partner_flip, lam, box, cutout, color, out
-):
+    pixels: NDArray[np.uint8],
+    first: int,
+    last: int,
+    rows: NDArray[np.int64],
+    crop: NDArray[np.float32],
+    flip: NDArray[np.bool_],
+    partner: NDArray[np.int64],
+    partner_crop: NDArray[np.float32],
+    partner_flip: NDArray[np.bool_],
+    lam: NDArray[np.float32],
+    box: NDArray[np.int64],
+    cutout: NDArray[np.int64],
+    color: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
     """Render views `first` to `last` - 1 into `out`, float32 [B, S, S, 3]; the rest as in `views.ViewParams`.
 
     `box` and `cutout` are (top, left, bottom, right) in pixels, int64 [B, 4].
