@@ -6,6 +6,7 @@ views that label sets keep in files.
 
 from __future__ import annotations
 
+from lpqld.errors import ConfigError
 from lpqld.storage import Fields, Location
 from lpqld.views.drawn import DrawnSource
 from lpqld.views.recorded import RecordedSource
@@ -17,7 +18,6 @@ DRAWN: dict[int, type[DrawnSource]] = {1: DrawnSource}
 # By the version of the label-set format.
 RECORDED: dict[int, type[RecordedSource]] = {2: RecordedSource}
 
-RULE_VERSIONS = tuple(DRAWN)
 # The names of all files that label sets have for their views.
 VIEW_FILES = frozenset(name for member in RECORDED.values() for name in member.file_names)
 
@@ -29,8 +29,12 @@ def format_versions(*, with_files: bool) -> tuple[int, ...]:
 
 
 def drawn_by(rule: ViewRule, seed: int) -> ViewSource:
-    """The source of the views that `rule` draws with `seed`."""
-    return DRAWN[rule.version](rule, seed)
+    """The source of the views that `rule` draws with `seed`.
+
+    Raises:
+        ConfigError: this lpqld does not know the version of the rule.
+    """
+    return _drawing(rule)(rule, seed)
 
 
 def read_views(version: int, rule: ViewRule, seed: int, fields: Fields, folder: Location | None) -> ViewSource:
@@ -40,5 +44,13 @@ def read_views(version: int, rule: ViewRule, seed: int, fields: Fields, folder: 
         version: of the label-set format.
         rule, seed, fields, folder: see there.
     """
-    member = RECORDED.get(version) or DRAWN[rule.version]
-    return member.read(rule, seed, fields, folder)
+    drawing = _drawing(rule)  # also of recorded views, which the rule describes
+    return RECORDED.get(version, drawing).read(rule, seed, fields, folder)
+
+
+def _drawing(rule: ViewRule) -> type[DrawnSource]:
+    """The member that draws by rules of a version."""
+    if rule.version not in DRAWN:
+        known = " and ".join(map(str, DRAWN))
+        raise ConfigError(f"these views were drawn by rule version {rule.version}; this lpqld knows {known}")
+    return DRAWN[rule.version]

@@ -260,7 +260,6 @@ class TestRule:
             ({"mix": "cutmixup"}, "mix must be"),
             ({"mix_alpha": 0.0}, "mix_alpha"),
             ({"mix_alpha": float("nan")}, "mix_alpha"),
-            ({"version": 2}, "rule version 2"),
         ],
         ids=str,
     )

@@ -11,7 +11,7 @@ from lpqld.storage.paths import Location
 from lpqld.storage.strict_json import Fields
 from lpqld.views.drawn import DrawnSource
 from lpqld.views.recorded import RecordedSource
-from lpqld.views.registry import DRAWN, RECORDED, RULE_VERSIONS, VIEW_FILES, drawn_by, format_versions, read_views
+from lpqld.views.registry import DRAWN, RECORDED, VIEW_FILES, drawn_by, format_versions, read_views
 from lpqld.views.rule import RULE_VERSION, ViewRule
 from lpqld.views.source import ViewSource
 from tests.lpqld.views.test_table import table, ten_digits
@@ -38,7 +38,7 @@ every_source = pytest.mark.parametrize(
 
 
 def test_every_member_has_its_versions():
-    assert RULE_VERSION in RULE_VERSIONS
+    assert RULE_VERSION in DRAWN
     assert format_versions(with_files=False) == (1,)
     assert format_versions(with_files=True) == (1, 2)
     assert all(member.format_version == version for version, member in RECORDED.items())
@@ -48,7 +48,7 @@ def test_every_member_has_its_versions():
 
 def test_a_rule_of_an_unknown_version_is_refused():
     with pytest.raises(ConfigError, match="drawn by rule version 2; this lpqld knows 1"):
-        ViewRule(version=2)
+        drawn_by(ViewRule(version=2), 5)
     assert drawn_by(RULE, 5) == DrawnSource(RULE, 5)
 
 
