@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
 
 import ray
-import torch
 
 from lpqld.errors import ConfigError, DataError
 from lpqld.images import ImageMemory, ImageSet
-from lpqld.labels import MANIFEST_FILE, Labeler, LabelSet, LabelSpec, Manifest, Shard, check_header, shard_file
+from lpqld.labels import MANIFEST_FILE, LabelSet, LabelSpec, Manifest, Shard, check_header, shard_file
 from lpqld.models import Teacher
 from lpqld.progress import SILENT, Progress
 from lpqld.storage import Location, RemotePath, location, sweep_temporary_files
 from sweeps.cluster import Answer, NumberedFiles, claim, make_files, write_retried
+from sweeps.jobs.shard_maker import ShardMaker
 
 _JOB_FILE = ".relabel.json"
-
-
-@dataclass(frozen=True)
-class _ShardMaker:
-    """Labels the views of a shard; `teacher` and `images` are in the object store, one copy on each node."""
-
-    doing: ClassVar[str] = "labeling"
-
-    spec: LabelSpec
-    teacher: Any
-    images: Any
-    memory: ImageMemory | None
-
-    def load(self, device: torch.device) -> Labeler:
-        teacher, images = ray.get([self.teacher, self.images])
-        return Labeler(teacher, images, self.spec.view_rule, self.spec.seed, device, self.memory)
-
-    def make(self, loaded: Labeler, index: int) -> tuple[bytes, Answer]:
-        content = loaded.shard(self.spec, index)
-        return content, {**Shard.of(content).to_json(), "images": str(loaded.bank)}
 
 
 def relabel(
@@ -78,8 +56,8 @@ def relabel(
     claim(folder, _JOB_FILE, spec.fingerprint, "shards", "relabel job")
     sweep_temporary_files(folder)
 
-    def maker_for(_missing: list[int]) -> _ShardMaker:
-        return _ShardMaker(spec, ray.put(teacher.cpu()), ray.put(images), image_memory)
+    def maker_for(_missing: list[int]) -> ShardMaker:
+        return ShardMaker(spec, ray.put(teacher.cpu()), ray.put(images), image_memory)
 
     answers = make_files(
         NumberedFiles(folder, spec.num_shards, shard_file, partial(_describe, spec)),

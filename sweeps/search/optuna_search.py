@@ -15,7 +15,8 @@ from lpqld.errors import DataError
 from lpqld.storage import write_atomically
 from sweeps.config import SearchConfig
 from sweeps.search.choice_kinds import SearchedLabels
-from sweeps.search.spaces import Space, choice_of
+from sweeps.search.spaces import Space
+from sweeps.search.suggested import choice_of
 from sweeps.search.trial import METRIC, MODE
 
 

@@ -16,18 +16,19 @@ from ray.tune.search import ConcurrencyLimiter
 
 from lpqld.errors import DataError, LpqldError
 from lpqld.storage import sweep_temporary_files
-from sweeps.cluster import TrialResources, node_resources, use_assigned_resources
+from sweeps.cluster import TrialResources, node_resources
 from sweeps.config import PaperConfig, SearchConfig
 from sweeps.search.asha_per_budget import BudgetScheduler
 from sweeps.search.choice import Choice
 from sweeps.search.folder import TRIALS_FOLDER
 from sweeps.search.optuna_search import BudgetSearch
 from sweeps.search.shared import Shared, SharedRef
-from sweeps.search.spaces import Space, choice_of
-from sweeps.search.trial import METRIC, TrialResult, result_path, run_trial
+from sweeps.search.spaces import Space
+from sweeps.search.suggested import choice_of
+from sweeps.search.trial import TrialResult, result_path
 from sweeps.search.trial_watch import TrialWatch
+from sweeps.search.tuned import SEARCH_SEED, run_suggested
 
-_SEARCH_SEED = 0
 _STATE_FILE, _TUNE_FOLDER = "search.pkl", "tune"
 _TUNE_ENVIRONMENT = {
     # Tune would take Ctrl-C for "report what there is": a sweep would go on to confirm a search that was cut short.
@@ -126,20 +127,9 @@ def _trainable(data: SharedRef, results_folder: Path, wanted: TrialResources) ->
     """What Tune runs for every trial."""
     return tune.with_resources(
         # In a list, the data stay where they are: Tune copies what it is given itself.
-        tune.with_parameters(_tune_trial, data=[data], folder=str(results_folder), cpus=wanted.cpus),
+        tune.with_parameters(run_suggested, data=[data], folder=str(results_folder), cpus=wanted.cpus),
         {"cpu": wanted.cpus, "gpu": wanted.gpus},
     )
-
-
-def _tune_trial(config: dict[str, Any], data: list[SharedRef], folder: str, cpus: float) -> None:
-    """What a Tune worker runs."""
-    shared = ray.get(data[0])
-    device = use_assigned_resources(cpus)
-
-    def report(result: TrialResult) -> None:
-        tune.report({METRIC: result.val_accuracy, "finished": result.finished, "label_bytes": result.label_bytes})
-
-    run_trial(choice_of(config), shared, _SEARCH_SEED, Path(folder), device=device, on_rung=report)
 
 
 def _fit(tuner: tune.Tuner, watch: TrialWatch) -> None:
@@ -177,7 +167,7 @@ class _Results:
 
     def announce_trial(self, config: dict[str, Any]) -> None:
         """Announce the result of a trial that has just ended, given its parameters."""
-        result = TrialResult.kept(result_path(self._folder, choice_of(config), _SEARCH_SEED))
+        result = TrialResult.kept(result_path(self._folder, choice_of(config), SEARCH_SEED))
         if result is not None:
             self._announce(result)
 
@@ -187,7 +177,7 @@ class _Results:
             self._on_result(result)
 
     def _kept(self, choice: Choice) -> TrialResult:
-        path = result_path(self._folder, choice, _SEARCH_SEED)
+        path = result_path(self._folder, choice, SEARCH_SEED)
         result = TrialResult.kept(path)
         if result is None:
             raise DataError(

@@ -1,10 +1,10 @@
-"""What trials of a budget choose from, as Optuna's params: `choice_of` makes a choice of them."""
+"""What trials of a budget choose from, as Optuna's params: `suggested` makes a choice of them."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import optuna
 
@@ -16,18 +16,11 @@ from sweeps.config import PaperConfig, SearchConfig
 from sweeps.search.choice import PLAIN
 from sweeps.search.choice_kinds import SearchedLabels
 from sweeps.search.shared import Shared
+from sweeps.search.suggested import SearchedCodec, codec_in
 
 _FIRST_END = 2.0  # what docs/findings.md found best
 # The longest texts and numbers that a trial's recipe can have in the manifest, so that what fits with them always fits.
 _LONGEST_TEMPERATURE, _LONGEST_LR = "12.34:12.34:cosine", 0.000123
-
-
-class SearchedCodec(NamedTuple):
-    """What labels are stored in: a codec by name, the classes or directions that it keeps, the bits of each."""
-
-    name: str
-    k: int
-    bits: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class Space:
 
     def has_room_for(self, params: dict[str, Any]) -> bool:
         """Whether the codec of another budget's trial fits this one."""
-        return _codec_in(params) in self.codecs
+        return codec_in(params) in self.codecs
 
     def first_params(self, paper: PaperConfig, num_classes: int, recipe: Recipe) -> list[dict[str, Any]]:
         """Where to begin: the paper's k with its temperatures and with the recipe's own, and the largest k with those;
@@ -130,39 +123,8 @@ class Space:
         return [codec.bits for codec in self.codecs if (codec.name, codec.k) == (name, k)]
 
 
-def _codec_in(params: dict[str, Any]) -> SearchedCodec:
-    """The codec of a trial's parameters."""
-    k = params["k"]
-    name = params[f"codec_of_{k}"]
-    return SearchedCodec(name, k, params[f"bits_of_{k}_{name}"])
-
-
 def _within(value: float, bounds: tuple[float, float]) -> float:
     return min(max(value, bounds[0]), bounds[1])
-
-
-def choice_of(config: dict[str, Any]) -> SearchedLabels:
-    """The choice that Optuna's parameters of a budget stand for."""
-    codec = _codec_in(config)
-    return SearchedLabels(
-        budget=config["budget"],
-        k=codec.k,
-        bits=codec.bits,
-        codec=codec.name,
-        temperature=_temperature_in(config),
-        ca=config["ca"],
-        lr=float(f"{config['lr']:.3g}"),
-        epoch=config.get("epoch"),
-        hard_every=config.get("hard_every", 0),
-    )
-
-
-def _temperature_in(config: dict[str, Any]) -> str:
-    """The schedule of a trial's parameters; one that would rise is constant."""
-    start = float(f"{config['start']:.3g}")
-    if config["shape"] == CONSTANT:
-        return f"{start:g}"
-    return f"{start:g}:{min(config['end'], start):.3g}:{config['shape']}"
 
 
 def spaces_for(budgets: tuple[int, ...], search: SearchConfig, shared: Shared) -> list[Space]:

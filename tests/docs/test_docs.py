@@ -1,5 +1,6 @@
 """What the docs show runs, and the files that they name exist."""
 
+import ast
 import json
 import re
 import shlex
@@ -90,6 +91,28 @@ def test_files_that_the_architecture_names_exist():
     named = re.findall(r"\b((?:lpqld|sweeps|cli|tests)/[\w/.]+\.py)\b", text)
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def walks() -> list[list[tuple[str, str]]]:
+    """The walks of the architecture page, each a list of files and what to read there."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text.partition("## Four walks")[2].partition("\n## ")[0]
+    return [re.findall(r"^\d+\. `([\w/]+\.py)`: `(\w+)`", walk, re.MULTILINE) for walk in section.split("\n**")[1:]]
+
+
+@pytest.mark.parametrize("walk", walks(), ids=lambda walk: f"to {walk[-1][0]}")
+def test_a_walk_names_what_is_there_and_never_comes_back(walk):
+    assert len(walk) >= 10
+    for file, name in walk:
+        tree = ast.walk(ast.parse((ROOT / file).read_text()))
+        defined = {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        assert name in defined, f"{file}: {name}"
+    files = [file for file, _ in walk]
+    assert len(set(files)) == len(files)
+
+
+def test_there_are_four_walks():
+    assert len(walks()) == 4
 
 
 def shown_commands(page: Path) -> list[list[str]]:

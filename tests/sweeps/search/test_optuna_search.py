@@ -6,7 +6,8 @@ from lpqld.errors import DataError
 from lpqld.training.recipe import Recipe
 from sweeps.config.sweep import PaperConfig, SearchConfig
 from sweeps.search.optuna_search import BudgetSearch
-from sweeps.search.spaces import choice_of, spaces_for
+from sweeps.search.spaces import spaces_for
+from sweeps.search.suggested import choice_of
 
 BUDGETS = (6000, 2600)
 RECIPE = Recipe(lr=0.002)

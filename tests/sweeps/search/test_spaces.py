@@ -13,7 +13,8 @@ from sweeps.config.sweep import PaperConfig, SearchConfig
 from sweeps.search.choice_kinds import SearchedLabels
 from sweeps.search.optuna_search import BudgetSearch
 from sweeps.search.shared import MasterLabels
-from sweeps.search.spaces import choice_of, spaces_for
+from sweeps.search.spaces import spaces_for
+from sweeps.search.suggested import choice_of
 
 BUDGETS = (6000, 2600)
 RECIPE = Recipe(lr=0.002)
