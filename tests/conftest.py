@@ -36,8 +36,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 # Tests that start Ray, a command, a server or a browser, or that train for longer than a unit test may take.
-INTEGRATION_FIXTURES = {"ray_cluster", "lpqld", "object_store"}
-INTEGRATION_FOLDERS = {"scenarios", "benchmarks", "docs"}
+INTEGRATION_FIXTURES = {"ray_cluster", "lpqld", "in_process", "object_store"}
+INTEGRATION_FOLDERS = {"scenarios", "benchmarks", "docs", "tracking"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from lpqld.version import __version__
 
+pytestmark = pytest.mark.integration  # starts processes of its own
+
 ROOT = Path(__file__).parent.parent
 
 

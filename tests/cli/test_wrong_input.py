@@ -343,6 +343,7 @@ class TestProcess:
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.integration
 def test_ctrl_c_in_a_search_keeps_what_is_finished_and_says_how_to_resume(tmp_path):
     root = tmp_path / "runs"
     line = ("sweep", "digits", "--root", str(root), "--json", "--budget", "12KB", "--set", "teacher.fit_epochs=2")

@@ -68,6 +68,7 @@ def real(shared_data: Path, photos: ImageSet, tmp_path_factory: pytest.TempPathF
     }
 
 
+@pytest.mark.integration
 class TestReal:
     @every_real
     def test_it_is_smaller_and_whole(self, real, name):

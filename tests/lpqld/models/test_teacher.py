@@ -264,6 +264,7 @@ def test_devices():
             choose_device(name)
 
 
+@pytest.mark.integration
 class TestRealTeachers:
     def test_cifar_resnet20(self, shared_data):
         images = ImageSet.open(str(shared_data / "cifar10" / "test.parquet")).sample_per_class(200, seed=0)

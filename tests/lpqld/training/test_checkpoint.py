@@ -22,6 +22,8 @@ from lpqld.training.student import Student
 from tests.checks import made_up_labels
 from tests.conftest import CHECKOUT, command_environment
 
+pytestmark = pytest.mark.integration  # starts processes of its own
+
 RECIPE = Recipe(epochs=12, batch_size=15, lr=2e-3, temperature="20:2:cosine", ca="fit", ema=0.9)
 OTHER_RECIPE = replace(RECIPE, optimizer="sgd", lr=0.02, ca="paper", ema=0.0, accumulate=2)
 

@@ -22,6 +22,8 @@ from lpqld.training.student import Student
 from tests.checks import made_up_labels
 from tests.conftest import CHECKOUT, command_environment
 
+pytestmark = pytest.mark.integration  # starts processes of its own
+
 RECIPE = Recipe(
     epochs=4,
     batch_size=15,
