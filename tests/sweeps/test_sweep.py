@@ -1,7 +1,6 @@
 """One real sweep of the digits, small, through the command line, and all that a user does with its result."""
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,6 @@ class Sweep:
     line: tuple[object, ...]
     document: dict[str, Any]
     stderr: str
-    seconds: float
 
     @property
     def folder(self) -> Path:
@@ -47,9 +45,8 @@ class Sweep:
 def digits_sweep(lpqld: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     root = tmp_path_factory.mktemp("sweep") / "runs"
     line = ("sweep", "digits", *SMALL, "--root", root, "--json")
-    start = time.perf_counter()
     done = lpqld(*line)
-    return Sweep(root, line, done.document, done.stderr, time.perf_counter() - start)
+    return Sweep(root, line, done.document, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +191,7 @@ class TestTracking:
 class TestAfterwards:
     def test_the_same_command_repeats_nothing(self, digits_sweep, lpqld):
         trials_before, runs_before = snapshot(digits_sweep.folder / "trials"), mlflow_runs(digits_sweep.root)
-        start = time.perf_counter()
         again = lpqld(*digits_sweep.line).document
-        assert time.perf_counter() - start < max(30, 0.7 * digits_sweep.seconds)
         assert snapshot(digits_sweep.folder / "trials") == trials_before
         runs_after = mlflow_runs(digits_sweep.root)
         assert [{run.info.run_id for run in runs} for runs in runs_after] == [
@@ -295,9 +290,9 @@ class TestAfterwards:
         reported = digits_sweep.document["points"][1]["accuracy"]
         assert set(accuracy) == {"mean", "std", "n", "values"}
         assert accuracy["values"] == pytest.approx(reported["values"], abs=1e-9)
-        start = time.perf_counter()
+        before = snapshot(tmp_path / "train")
         assert in_process(*line).document["accuracy"] == accuracy
-        assert time.perf_counter() - start < 2, "finished seeds are read"
+        assert snapshot(tmp_path / "train") == before != {}, "finished seeds are read"
 
     def test_inspect(self, digits_sweep, exported, in_process):
         master = next((digits_sweep.root / "labels").iterdir())

@@ -1,6 +1,5 @@
 """One training: the bytes of every kind of choice, and what is kept and read."""
 
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -24,7 +23,7 @@ SEARCH = SearchedLabels(budget=2600, k=2, bits=4, temperature="20:2:cosine", ca=
 
 
 class TestTraining:
-    def test_result_is_kept_and_not_made_again(self, small_shared, tmp_path):
+    def test_result_is_kept_and_not_made_again(self, small_shared, tmp_path, monkeypatch):
         rungs = []
         first = run_trial(SEARCH, small_shared, 0, tmp_path, device=CPU, on_rung=rungs.append)
         assert [rung.finished for rung in rungs] == [False] * (NUM_RUNGS - 1) + [True]
@@ -32,10 +31,9 @@ class TestTraining:
         assert first.val_accuracy == first.history[-1].val_accuracy > 0.3
         path = result_path(tmp_path, SEARCH, 0)
         before = path.stat().st_mtime_ns
-        start = time.perf_counter()
+        monkeypatch.setattr("sweeps.search.trial.train", None)  # whoever trained would fail
         again = run_trial(SEARCH, small_shared, 0, tmp_path, device=CPU, on_rung=rungs.append)
         assert (again, path.stat().st_mtime_ns, rungs[-1]) == (first, before, first)
-        assert time.perf_counter() - start < 0.1
         assert TrialResult.kept(path) == first
 
     @pytest.mark.parametrize("epochs", [4, 15, 19])
