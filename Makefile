@@ -13,7 +13,8 @@ demo: .venv/installed
 
 # Linters, types and unit tests: no Ray, no sweep. Under two minutes on two cores.
 check: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -q -m "not slow and not integration"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -q -m "not slow and not integration" \
+	  $(addprefix --ignore=tests/,benchmarks docs scenarios sweeps/tracking)
 
 # A file of tests is one process's, so that its tests share what is costly to make; long files do not come last.
 test: lint

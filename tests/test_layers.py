@@ -279,6 +279,7 @@ def imports(tmp_path_factory) -> tuple[dict[str, list], Path]:
     return watch(CHECKOUT, PACKAGES, [module_name(path) for path in FILES], folder), folder
 
 
+@pytest.mark.integration
 def test_the_watch_sees_what_it_must(tmp_path):
     package = tmp_path / "root" / "rude"
     package.mkdir(parents=True)
@@ -292,16 +293,19 @@ def test_the_watch_sees_what_it_must(tmp_path):
     assert [event for event, _ in seen["made"]] == ["os.mkdir", "open", "sqlite3.connect"]
 
 
+@pytest.mark.integration
 def test_importing_reads_no_configuration_from_the_environment(imports):
     assert imports[0]["read"] == []
 
 
+@pytest.mark.integration
 def test_importing_creates_no_folder_and_no_file(imports):
     seen, folder = imports
     assert seen["made"] == []
     assert list((folder / "work").iterdir()) == []
 
 
+@pytest.mark.integration
 def test_the_library_alone_brings_no_platform_along():
     modules = ",".join(module_name(path) for path in FILES if path.is_relative_to(CHECKOUT / "lpqld"))
     code = "import importlib, sys; [importlib.import_module(m) for m in sys.argv[1].split(',')]; print(*sys.modules)"

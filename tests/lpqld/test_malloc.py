@@ -20,6 +20,7 @@ print(faults(8))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc alone is told to keep memory")
+@pytest.mark.integration
 def test_memory_that_was_freed_is_not_taken_from_the_kernel_again():
     def faults(kept: str) -> int:
         done = subprocess.run([sys.executable, "-c", FAULTS, kept], capture_output=True, text=True, check=True)

@@ -64,6 +64,7 @@ class TestMappedArrays:
         gc.collect()
         assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
+    @pytest.mark.integration
     def test_a_full_file_system_is_named(self):
         code = (
             "from lpqld.errors import ConfigError; from lpqld.images.memory import mapped_array\n"

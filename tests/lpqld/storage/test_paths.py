@@ -237,12 +237,14 @@ class TestErrors:
                 assert len(object_store.requests) < 10, "what is refused is not asked again and again"
         LabelSet.open(uri).verify()
 
+    @pytest.mark.integration
     def test_a_store_that_is_not_there(self, labels):
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ConfigError, match="no store answers there; check the network"):
             LabelSet.open(f"s3://bucket/labels?endpoint_override={address}&scheme=http")
 
+    @pytest.mark.integration
     def test_a_store_that_says_nothing(self, monkeypatch):
         monkeypatch.setattr("lpqld.storage.filesystems._REQUEST_SECONDS", 1)
         monkeypatch.setattr("lpqld.storage.filesystems._ATTEMPTS", 2)

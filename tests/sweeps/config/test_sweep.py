@@ -49,6 +49,7 @@ class TestPresets:
         assert "--images" not in str(caught.value)
         assert "--teacher" not in str(caught.value)
 
+    @pytest.mark.integration  # a plan measures the machine
     @pytest.mark.parametrize("name", PRESETS)
     def test_plans(self, name):
         config = load_config(name, CHEAP.get(name, {}))
