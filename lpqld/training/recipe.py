@@ -46,7 +46,7 @@ class Recipe:
         hard_every: every so many-th epoch, the first one too, is of hard labels: other crops of the images, unmixed,
             each with its image's class, which take no bytes; 0 is never. It pays where labels are few.
         hard_weight: of the cross-entropy of those, beside KL times the teacher temperature squared.
-        precision: of the student's network: "float32", "bfloat16" (autocast), or "auto", see `precision.uses_bfloat16`.
+        precision: of the student's network: "float32", "bfloat16" (autocast), or "auto" (`lpqld.models.uses_bfloat16`).
     """
 
     # Read by pydantic where a configuration holds a recipe: fields that it does not have are refused, and a constant

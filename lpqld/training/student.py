@@ -15,7 +15,7 @@ class Student(nn.Module):
     """A network that takes views in [0, 1] and normalises them itself: [B, 3, S, S] to logits [B, C].
 
     Networks of a fixed input size (most transformers) have views of other sizes resized to it. Weights and views lie
-    as `precision.layout_of` says. In bfloat16 (see `precision.uses_bfloat16`) its logits are bfloat16 too.
+    as `lpqld.models.layout_of` says. In bfloat16 (see `uses_bfloat16` there) its logits are bfloat16 too.
     """
 
     mean: torch.Tensor

@@ -14,7 +14,7 @@ from lpqld.byte_sizes import format_bytes
 from lpqld.codecs import Codec, TopK
 from lpqld.errors import ConfigError
 from lpqld.images import ImageSet
-from lpqld.labels import EncodedLabels, Labels, RecodedLabels, encode, recode
+from lpqld.labels import EncodedLabels, LabelSource, encode, recode
 from lpqld.storage import canonical_json, fingerprint
 from lpqld.training import Recipe
 from sweeps.search.shared import MasterLabels, Shared
@@ -40,7 +40,7 @@ _UNSAID: dict[str, Any] = {"epoch": None, "codec": PLAIN, "hard_every": 0}
 class ChosenLabels:
     """A choice's labels as a student gets them, and their size; labels are None where there are hard labels alone."""
 
-    labels: Labels | RecodedLabels | None
+    labels: LabelSource | None
     label_bytes: int
     num_views: int
     prune_ratio: float
