@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Whatever is linted and typed, and nothing that a user's folder may hold beside it.
 SOURCES := lpqld sweeps cli tests benchmarks docs
+# Tests start many processes, which need not compile what one of them has.
+unexport PYTHONDONTWRITEBYTECODE
 # Processes of tests at once.
 JOBS ?= 2
 

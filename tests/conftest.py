@@ -46,6 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folders = item.path.relative_to(CHECKOUT).parts[1:-1]
         if INTEGRATION_FIXTURES & set(getattr(item, "fixturenames", ())) or INTEGRATION_FOLDERS & set(folders):
             item.add_marker(pytest.mark.integration)
+    # Long files first: what comes last is short, so that no process waits long for the other's end.
+    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
 
 
 @pytest.fixture(scope="session")

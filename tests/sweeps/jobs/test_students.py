@@ -42,7 +42,7 @@ def test_finished_seeds_are_read_and_others_trained(small_shared, ray_cluster, t
 def test_without_ray_students_are_the_same(small_shared, ray_cluster, one_thread, tmp_path):
     assert students(small_shared, tmp_path / "here", train_students_here) == students(small_shared, tmp_path / "ray")
     (here,), (there,) = (tmp_path / "here").iterdir(), (tmp_path / "ray").iterdir()
-    assert (here.name, here.read_bytes()) == (there.name, there.read_bytes())
+    assert (here.name, json.loads(here.read_text())) == (there.name, json.loads(there.read_text()))
 
 
 def test_seeds_of_a_damaged_file_are_trained_again(small_shared, ray_cluster, tmp_path):
