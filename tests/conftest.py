@@ -47,7 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if INTEGRATION_FIXTURES & set(getattr(item, "fixturenames", ())) or INTEGRATION_FOLDERS & set(folders):
             item.add_marker(pytest.mark.integration)
     # Long files first: what comes last is short, so that no process waits long for the other's end.
-    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+    long_files = {item.path for item in items if item.get_closest_marker("integration") is not None}
+    items.sort(key=lambda item: item.path not in long_files)
 
 
 @pytest.fixture(scope="session")
