@@ -87,7 +87,7 @@ class TestDamage:
         assert decodes(codec, payload, 6, 12)
 
     @pytest.mark.parametrize("codec", list(CODECS.values()), ids=list(CODECS))
-    @pytest.mark.filterwarnings("error")
+    @pytest.mark.filterwarnings("error::RuntimeWarning")
     def test_every_flipped_bit(self, codec):
         payload = codec.encode(random_logits(6, 12))
         for position in range(len(payload)):

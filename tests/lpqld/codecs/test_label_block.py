@@ -9,7 +9,7 @@ from tests.checks import decoded, random_logits
 
 @pytest.mark.parametrize("codec", [Dense(), TopK(3), TopK(10)], ids=["dense", "top 3", "top 10"])
 @pytest.mark.parametrize("huge", [65_520.0, 1e9], ids=str)
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_logits_beyond_fp16_are_refused_with_their_view(codec, huge):
     logits = random_logits(9, 10)
     logits[4, 2] = huge

@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_refused():
             codec_from_json({**codec.to_json(), **options})
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_damage_is_refused_or_gives_finite_labels():
     codec = LowRank.fit(PILOT, rank=4, bits=5)
     payload = codec.encode(PILOT[:6])
