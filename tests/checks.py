@@ -10,11 +10,20 @@ from lpqld.images.image_set import ImageSet
 from lpqld.labels.label_set import Labels
 from lpqld.labels.provenance import ImagesRef, TeacherRef
 from lpqld.labels.spec import LabelSpec
+from lpqld.models.architectures import build
+from lpqld.models.teacher import Teacher
 from lpqld.models.teacher_spec import TeacherSpec
 from lpqld.views.registry import drawn_by
 from lpqld.views.rule import ViewRule
 
 RULE = ViewRule(crop_scale=(0.6, 1.0), flip=False)
+
+
+def untrained_teacher(class_names: tuple[str, ...] | None = None) -> Teacher:
+    """A convnet for the digits, of the same weights each time, that has learnt nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Teacher(build("convnet", 10), TeacherSpec("convnet", 10, 8, class_names=class_names))
 
 
 def plain_choice(logits: np.ndarray, k: int) -> np.ndarray:

@@ -19,7 +19,7 @@ import torch
 from lpqld.counter_random import Stream
 from lpqld.errors import ConfigError, DataError
 from lpqld.images.memory import ImageMemory
-from lpqld.images.reading import ReadImages, Skipped, read_images, room_for
+from lpqld.images.reading import Skipped, read_images, room_for
 from lpqld.images.sampling import first_rows, ranks_in_class, sample_rows, words_of
 from lpqld.images.writing import write_parquet
 from lpqld.storage import RemotePath, canonical_json, fingerprint
@@ -138,22 +138,8 @@ class ImageSet:
             DataError: an unreadable image, table or label, or classes that do not match `class_names`.
         """
         early = None if skip_bad else sample  # which images can be read is known only once all are decoded
-        images = cls._of(read_images(path, size, class_names, eval_resize_ratio, skip_bad, memory, early))
+        images = cls(**vars(read_images(path, size, class_names, eval_resize_ratio, skip_bad, memory, early)))
         return images if sample is None or sample is early else images.sample_per_class(*sample)
-
-    @classmethod
-    def _of(cls, read: ReadImages) -> ImageSet:
-        return cls(
-            pixels=read.pixels,
-            labels=read.labels,
-            class_names=read.class_names,
-            ids=read.ids,
-            encoded_bytes=read.encoded_bytes,
-            source=read.source,
-            resize=read.resize,
-            skipped=read.skipped,
-            streamed=read.streamed,
-        )
 
     def take(self, rows: Sequence[int] | np.ndarray) -> ImageSet:
         """The images at `rows` of this set, in that order, with their ids."""

@@ -6,7 +6,6 @@ from lpqld._lazy import lazily
 
 if TYPE_CHECKING:
     from lpqld.interop.fkd_export import export_fkd
-    from lpqld.interop.fkd_import import import_fkd
     from lpqld.interop.imported_images import ImportedImages, Naming, import_arrays, import_images
     from lpqld.interop.imported_labels import ImportedLabels, import_labels
 

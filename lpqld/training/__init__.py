@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from lpqld.training.calibration import CalibrationPlan, fit_on_views
     from lpqld.training.compiling import Compile
     from lpqld.training.dataset import LabelBatch, ViewDataset, ViewSampler
-    from lpqld.training.loop import DivergedError, EpochMetrics, Trainer, train
+    from lpqld.training.loop import DivergedError, EpochMetrics, train
     from lpqld.training.loss import kl_divergence
     from lpqld.training.optimizer import make_optimizer
     from lpqld.training.ranks import ALONE, Ranks

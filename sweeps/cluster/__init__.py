@@ -12,11 +12,11 @@ if TYPE_CHECKING:
         object_store_for,
         use_assigned_resources,
     )
-    from sweeps.cluster.file_jobs import FileMaker, NumberedFiles, make_files
+    from sweeps.cluster.file_jobs import NumberedFiles, make_files
     from sweeps.cluster.folder_claim import claim
     from sweeps.cluster.resources import TrialResources, node_resources, trial_resources
-    from sweeps.cluster.retries import begin, retried, write_retried
-    from sweeps.cluster.shard_pool import Answer, pool_for, run_shards
+    from sweeps.cluster.retries import write_retried
+    from sweeps.cluster.shard_pool import Answer, run_shards
     from sweeps.cluster.task_results import as_completed, result_of
 
 __getattr__, __dir__, __all__ = lazily(__name__, __file__)

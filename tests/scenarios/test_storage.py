@@ -15,9 +15,7 @@ from lpqld.labels.label_set import LabelSet
 from lpqld.labels.manifest import MANIFEST_FILE
 from lpqld.labels.relabel import Labeler, specify
 from lpqld.labels.shards import shard_file
-from lpqld.models.architectures import build
 from lpqld.models.teacher import Teacher, save_teacher
-from lpqld.models.teacher_spec import TeacherSpec
 from lpqld.views.registry import drawn_by
 from lpqld.views.rule import ViewRule
 from sweeps.config.load import load_config
@@ -25,6 +23,7 @@ from sweeps.export import export
 from sweeps.jobs.master_labels import make_master
 from sweeps.jobs.relabel_shards import relabel
 from sweeps.report.result import Accuracy, Point, SweepResult
+from tests.checks import untrained_teacher
 from tests.heard import Heard
 
 CPU = torch.device("cpu")
@@ -41,9 +40,7 @@ def images() -> ImageSet:
 
 @pytest.fixture(scope="module")
 def teacher() -> Teacher:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Teacher(build("convnet", 10), TeacherSpec("convnet", 10, 8, class_names=CLASSES))
+    return untrained_teacher(CLASSES)
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from lpqld.images.image_set import ImageSet
-from lpqld.models.architectures import build
 from lpqld.models.teacher import Teacher
-from lpqld.models.teacher_spec import TeacherSpec
 from sweeps.config.sweep import SweepConfig
 from sweeps.jobs.master_labels import LABELS_FOLDER, Master, make_master
-from tests.checks import equal_labels
+from tests.checks import equal_labels, untrained_teacher
 from tests.heard import Heard
 
 CPU = torch.device("cpu")
@@ -27,9 +25,7 @@ def images() -> ImageSet:
 
 @pytest.fixture(scope="module")
 def teacher() -> Teacher:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Teacher(build("convnet", 10), TeacherSpec("convnet", 10, 8))
+    return untrained_teacher()
 
 
 def config(name: str, views: int, **changed: object) -> SweepConfig:

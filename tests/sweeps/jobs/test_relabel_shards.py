@@ -20,6 +20,7 @@ from lpqld.models.teacher import Teacher, load_teacher, save_teacher
 from lpqld.models.teacher_spec import TeacherSpec
 from lpqld.views.rule import ViewRule
 from sweeps.jobs.relabel_shards import relabel
+from tests.checks import untrained_teacher
 from tests.conftest import exit_code_of, kill_9, started, wait_until
 from tests.heard import Heard
 
@@ -36,9 +37,7 @@ def images() -> ImageSet:
 
 @pytest.fixture(scope="module")
 def teacher() -> Teacher:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Teacher(build("convnet", 10), TeacherSpec("convnet", 10, 8))
+    return untrained_teacher()
 
 
 def spec_of(teacher, images, seed=0, **options):
